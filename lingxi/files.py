@@ -1,0 +1,43 @@
+"""Writing files so that a failure never leaves a half-written one."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import tempfile
+
+
+@contextlib.contextmanager
+def atomic_path(target):
+    """Yield a temporary path beside `target`; rename it to `target` when the block succeeds.
+
+    The block may make a file or a directory there. An existing file is replaced at once; an
+    existing directory is kept until the new one is complete. If the block raises, the temporary
+    path is removed and `target` is as it was.
+
+    Raises:
+        OSError: naming `target`, when it cannot be written (read-only, disk full).
+    """
+    target = pathlib.Path(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        workspace = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise OSError(error.errno, _cannot_write(target, error)) from error
+    temporary = workspace / target.name
+    try:
+        yield temporary
+        if target.is_dir():
+            os.replace(target, workspace / "replaced")
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OSError(error.errno, _cannot_write(target, error)) from error
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _cannot_write(target, error):
+    return (
+        f"cannot write {target}: {error.strerror or error}. "
+        "Nothing there was changed; free some space or choose a writable place"
+    )

@@ -1,0 +1,33 @@
+"""Activation functions by the names that checkpoints use."""
+
+from keras import ops
+
+
+def gelu(x):
+    """`x Φ(x)` with the exact normal distribution function (Hendrycks & Gimpel 2016)."""
+    return ops.gelu(x, approximate=False)
+
+
+def gelu_tanh(x):
+    """The tanh approximation of `gelu`, as in GPT-2."""
+    return ops.gelu(x, approximate=True)
+
+
+_ACTIVATIONS = {
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "relu": ops.relu,
+    "silu": ops.silu,
+    "tanh": ops.tanh,
+}
+
+
+def get_activation(name):
+    """The function of that name.
+
+    Raises:
+        ValueError: for an unknown name; the message lists the known ones.
+    """
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}; known: {', '.join(sorted(_ACTIVATIONS))}")
+    return _ACTIVATIONS[name]

@@ -1,0 +1,150 @@
+"""Embeddings of tokens, positions and segments."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="lingxi")
+class TokenEmbedding(keras.layers.Embedding):
+    """One learned vector per token id: int `[batch, seq]` to `[batch, seq, hidden]`.
+
+    The padding mask of lingxi is an explicit input of every model, so no Keras mask is attached.
+    """
+
+    def __init__(self, vocab_size, hidden_dim, embeddings_initializer="uniform", **kwargs):
+        super().__init__(
+            vocab_size, hidden_dim, embeddings_initializer=embeddings_initializer, **kwargs
+        )
+
+    def get_config(self):
+        config = super().get_config()
+        for name in ("input_dim", "output_dim", "mask_zero", "weights", "lora_rank", "lora_alpha"):
+            config.pop(name, None)
+        return {**config, "vocab_size": self.input_dim, "hidden_dim": self.output_dim}
+
+
+@keras.saving.register_keras_serializable(package="lingxi")
+class SegmentEmbedding(keras.layers.Layer):
+    """One learned vector per segment id: int `[batch, seq]` to `[batch, seq, hidden]`.
+
+    The table has few rows, so it is a product with one-hot vectors: its gradient is a product
+    too, where that of a lookup would add all tokens to the same rows one after the other.
+    """
+
+    def __init__(self, num_segments, hidden_dim, embeddings_initializer="uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.num_segments = num_segments
+        self.hidden_dim = hidden_dim
+        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
+
+    def build(self, inputs_shape):
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.num_segments, self.hidden_dim),
+            initializer=self.embeddings_initializer,
+        )
+
+    def call(self, inputs):
+        batch, length = ops.shape(inputs)
+        segments = ops.one_hot(ops.reshape(inputs, (-1,)), self.num_segments, dtype=self.compute_dtype)
+        rows = ops.matmul(segments, ops.cast(self.embeddings, self.compute_dtype))
+        return ops.reshape(rows, (batch, length, self.hidden_dim))
+
+    def compute_output_shape(self, inputs_shape):
+        return (*inputs_shape, self.hidden_dim)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_segments": self.num_segments,
+            "hidden_dim": self.hidden_dim,
+            "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
+        }
+
+
+@keras.saving.register_keras_serializable(package="lingxi")
+class PositionEmbedding(keras.layers.Layer):
+    """One learned vector per position: the first `seq` rows of a table.
+
+    Input: anything of shape `[batch, seq, …]`. Output: `[1, seq, hidden]`, to be added to the
+    token embeddings.
+
+    Args:
+        max_length: rows of the table.
+        hidden_dim: width.
+        embeddings_initializer: for the table.
+    """
+
+    def __init__(self, max_length, hidden_dim, embeddings_initializer="uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.max_length = max_length
+        self.hidden_dim = hidden_dim
+        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
+
+    def build(self, inputs_shape):
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.max_length, self.hidden_dim),
+            initializer=self.embeddings_initializer,
+        )
+
+    def call(self, inputs):
+        length = ops.shape(inputs)[1]
+        if isinstance(length, int) and length > self.max_length:
+            raise ValueError(
+                f"the input has {length} positions, but this model knows only {self.max_length}; "
+                "shorten the text (the tokenizer's max_length) or take a longer model"
+            )
+        table = ops.cast(self.embeddings, self.compute_dtype)
+        return ops.expand_dims(ops.slice(table, (0, 0), (length, self.hidden_dim)), 0)
+
+    def compute_output_shape(self, inputs_shape):
+        return (1, inputs_shape[1], self.hidden_dim)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "max_length": self.max_length,
+            "hidden_dim": self.hidden_dim,
+            "embeddings_initializer": keras.initializers.serialize(self.embeddings_initializer),
+        }
+
+
+@keras.saving.register_keras_serializable(package="lingxi")
+class SinusoidalPosition(keras.layers.Layer):
+    """Fixed sines and cosines of the position (Vaswani et al. 2017, section 3.5).
+
+    `PE(pos, 2i) = sin(pos / 10000^(2i/d))`, `PE(pos, 2i+1) = cos(pos / 10000^(2i/d))`; with
+    `interleaved=False` all sines come first, then all cosines (tensor2tensor, Marian).
+
+    Input: anything of shape `[batch, seq, …]`. Output: `[1, seq, hidden]`.
+    """
+
+    def __init__(self, hidden_dim, interleaved=True, **kwargs):
+        super().__init__(**kwargs)
+        if hidden_dim % 2:
+            raise ValueError(f"hidden_dim must be even, got {hidden_dim}")
+        self.hidden_dim = hidden_dim
+        self.interleaved = interleaved
+
+    def call(self, inputs):
+        length = ops.shape(inputs)[1]
+        position = ops.expand_dims(ops.arange(length, dtype="float32"), 1)  # [seq, 1]
+        exponent = ops.arange(0, self.hidden_dim, 2, dtype="float32") / self.hidden_dim
+        angle = position * ops.power(10000.0, -exponent)  # [seq, hidden / 2]
+        sine, cosine = ops.sin(angle), ops.cos(angle)
+        if self.interleaved:
+            table = ops.reshape(ops.stack([sine, cosine], axis=-1), (length, self.hidden_dim))
+        else:
+            table = ops.concatenate([sine, cosine], axis=-1)
+        return ops.cast(ops.expand_dims(table, 0), self.compute_dtype)
+
+    def compute_output_shape(self, inputs_shape):
+        return (1, inputs_shape[1], self.hidden_dim)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "hidden_dim": self.hidden_dim,
+            "interleaved": self.interleaved,
+        }

