@@ -1,0 +1,282 @@
+"""BERT's tokenizer as TensorFlow graph operations: the same ids as Hugging Face, for any text."""
+
+import functools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_text as tf_text
+from tensorflow_text.core.pybinds.pywrap_fast_wordpiece_tokenizer_model_builder import (
+    build_fast_wordpiece_model,
+)
+
+from lingxi.text.bert_files import (
+    DEFAULT_MAX_LENGTH,
+    MAX_CHARACTERS_PER_WORD,
+    SPECIAL_TOKENS,
+    read_directory,
+    read_vocabulary,
+    write_directory,
+)
+from lingxi.text.bert_normalizer import normalizer_model, stand_ins
+from lingxi.text.packing import pack
+from lingxi.text.strings import as_strings
+
+MAX_BYTES_PER_CHARACTER = 4
+
+
+class WordPieceTokenizer:
+    """Strings to WordPiece token ids, in TensorFlow, `tf.data`, a SavedModel or a TFLite file.
+
+    The ids equal those of `transformers.BertTokenizer` called with `split_special_tokens=True`:
+    a "[SEP]" that somebody typed is text, never a special token.
+
+    Args:
+        vocabulary: The tokens in the order of their ids, or the path of a `vocab.txt`.
+        lowercase: Whether the vocabulary is lower case ("uncased").
+        max_length: The longest sequence, special tokens included, that a call may return.
+        strip_accents: Whether to strip accents; None: as `lowercase` says.
+        special_tokens: Other names of the special tokens, e.g. `{"pad": "<pad>"}`.
+
+    Raises:
+        ValueError: The vocabulary lacks a special token or holds a token twice.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Sequence[str] | str | PathLike,
+        lowercase: bool = True,
+        max_length: int = DEFAULT_MAX_LENGTH,
+        strip_accents: bool | None = None,
+        special_tokens: Mapping[str, str] | None = None,
+    ):
+        if isinstance(vocabulary, (str, PathLike)):
+            vocabulary = read_vocabulary(Path(vocabulary))
+        self.vocabulary = list(vocabulary)
+        self.lowercase = lowercase
+        self.strip_accents = lowercase if strip_accents is None else strip_accents
+        self.max_length = max_length
+        self.special_tokens = SPECIAL_TOKENS | dict(special_tokens or {})
+        self._check_vocabulary()
+        ids = {token: i for i, token in enumerate(self.vocabulary)}
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
+            ids[self.special_tokens[name]] for name in SPECIAL_TOKENS
+        )
+
+        # What the graphs hold as constants: two models for the ops, and the shape of each token.
+        self._normalizer = np.frombuffer(
+            normalizer_model(self.lowercase, self.strip_accents), np.uint8
+        )
+        self._wordpiece = np.frombuffer(
+            build_fast_wordpiece_model(
+                [token.translate(stand_ins()) for token in self.vocabulary],
+                MAX_CHARACTERS_PER_WORD * MAX_BYTES_PER_CHARACTER,
+                "##",
+                self.special_tokens["unk"],
+                False,  # no_pretokenization
+                False,  # support_detokenization
+            ),
+            np.uint8,
+        )
+        self._is_suffix = np.array([token.startswith("##") for token in self.vocabulary])
+        lengths = [len(token.removeprefix("##")) for token in self.vocabulary]
+        self._num_characters = np.minimum(lengths, MAX_CHARACTERS_PER_WORD + 1).astype(np.int8)
+        # As functions, so that each graph holds the constants once, and an eager call is one call.
+        self._graph, self._graph_with_offsets = (
+            tf.function(
+                functools.partial(self._tokenize, with_offsets=with_offsets),
+                input_signature=[tf.TensorSpec([None], tf.string)],
+                autograph=False,
+            )
+            for with_offsets in (False, True)
+        )
+
+    @classmethod
+    def from_directory(
+        cls, directory: str | PathLike, max_length: int | None = None
+    ) -> "WordPieceTokenizer":
+        """Read a Hugging Face directory: `vocab.txt` or `tokenizer.json`, `tokenizer_config.json`.
+
+        Raises:
+            FileNotFoundError: There is no vocabulary.
+            ValueError: The files describe another tokenizer than BERT's.
+        """
+        settings = read_directory(Path(directory))
+        return cls(**settings if max_length is None else settings | {"max_length": max_length})
+
+    def save(self, directory: str | PathLike) -> None:
+        """Write `vocab.txt` and the settings, as `from_directory` and `transformers` read them."""
+        settings = {
+            "tokenizer_class": "BertTokenizer",
+            "model_max_length": self.max_length,
+            "do_lower_case": self.lowercase,
+            "strip_accents": self.strip_accents,
+            "tokenize_chinese_chars": True,
+            **{f"{name}_token": token for name, token in self.special_tokens.items()},
+        }
+        write_directory(Path(directory), self.vocabulary, settings)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.vocabulary)
+
+    def tokenize(self, texts) -> tf.RaggedTensor:
+        """Texts to token ids without special tokens: int32 `[batch, (tokens)]`."""
+        texts = as_strings(texts, "texts")
+        return ragged(*self._graph(texts), texts)
+
+    def tokenize_with_offsets(
+        self, texts
+    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+        """`tokenize`, and where in the UTF-8 bytes of the text each token starts and ends.
+
+        All three are int32 `[batch, (tokens)]`. The end reaches to the next character that the
+        tokenizer kept, so a token owns the accents and invisible characters that follow it.
+        """
+        texts = as_strings(texts, "texts")
+        ids, starts, ends, row_splits = self._graph_with_offsets(texts)
+        return tuple(ragged(values, row_splits, texts) for values in (ids, starts, ends))
+
+    def detokenize(self, token_ids) -> list[str]:
+        """Token ids `[batch, seq]` (lists, array, tensor) to text, without [PAD], [CLS], [SEP]."""
+        if isinstance(token_ids, tf.RaggedTensor):
+            token_ids = token_ids.to_list()
+        skipped = {self.pad_id, self.cls_id, self.sep_id}
+        texts = []
+        for row in token_ids:
+            tokens = [self.vocabulary[int(i)] for i in row if int(i) not in skipped]
+            texts.append(" ".join(tokens).replace(" ##", ""))
+        return texts
+
+    def __call__(
+        self, texts, pairs=None, max_length: int | None = None, padding: str | None = "longest"
+    ) -> dict[str, tf.Tensor]:
+        """Texts, or pairs of texts, to what a BERT backbone takes.
+
+        Args:
+            texts: list of str, NumPy array of strings, or string tensor `[batch]`.
+            pairs: The second texts, of the same kind and length.
+            max_length: Truncate to this length, longest part first; by default `self.max_length`.
+            padding: "longest" (pad to the longest row), "max_length" (`seq` is static), or None
+                for ragged tensors.
+
+        Returns:
+            `token_ids` int32, `segment_ids` int32 (1 for the second text), `padding_mask` bool
+            (True = real token), all `[batch, seq]`.
+
+        Raises:
+            TypeError: An input is no text. ValueError: `max_length`, `padding` or the number of
+            pairs does not fit.
+        """
+        max_length = self.max_length if max_length is None else max_length
+        shortest = 2 if pairs is None else 3
+        if not shortest <= max_length <= self.max_length:
+            raise ValueError(
+                f"max_length must be from {shortest} (the special tokens) to {self.max_length} "
+                f"(this tokenizer's max_length), got {max_length}."
+            )
+        if padding not in ("longest", "max_length", None):
+            raise ValueError(f'padding must be "longest", "max_length" or None, got {padding!r}.')
+        first = self.tokenize(texts)
+        second = None if pairs is None else self.tokenize(as_strings(pairs, "pairs"))
+        if second is not None and not first.shape[:1].is_compatible_with(second.shape[:1]):
+            raise ValueError(
+                "texts and pairs must be equally many, "
+                f"got {first.shape[0]} texts and {second.shape[0]} pairs."
+            )
+        packed = pack(
+            first,
+            second,
+            cls_id=self.cls_id,
+            sep_id=self.sep_id,
+            pad_id=self.pad_id,
+            max_length=max_length,
+            pad_to_max_length=padding == "max_length",
+        )
+        if padding is None:
+            mask = packed["padding_mask"]
+            lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+            packed = {
+                name: tf.RaggedTensor.from_tensor(values, lengths)
+                for name, values in packed.items()
+            }
+        return packed
+
+    def _tokenize(self, texts: tf.Tensor, with_offsets: bool) -> tuple[tf.Tensor, ...]:
+        """string `[batch]` to flat ids `[tokens]` (and starts, ends) and row splits `[batch+1]`."""
+        normalizer = tf_text.FastBertNormalizer(model_buffer=tf.constant(self._normalizer))
+        splitter = tf_text.FastWordpieceTokenizer(
+            model_buffer=tf.constant(self._wordpiece), token_out_type=tf.int32
+        )
+        if with_offsets:
+            normalized, origins = normalizer.normalize_with_offsets(texts)
+        else:
+            normalized = normalizer.normalize(texts)
+        pieces = splitter.tokenize_with_offsets(normalized)
+        ids, starts, ends, row_splits = self._limit_words(*pieces)
+        if not with_offsets:
+            return ids, row_splits
+        return ids, *original_spans(origins, starts, ends, row_splits), row_splits
+
+    def _limit_words(
+        self, ids: tf.RaggedTensor, starts: tf.RaggedTensor, ends: tf.RaggedTensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Make each word of more than 100 characters one unknown token, as BERT does.
+
+        The op by itself counts bytes. Takes what it returned, gives flat ids, starts and ends
+        `[tokens]` and row splits `[batch+1]`.
+        """
+        row_splits = ids.row_splits
+        ids, starts, ends = (tf.cast(x.flat_values, tf.int32) for x in (ids, starts, ends))
+        is_first = tf.logical_not(tf.gather(tf.constant(self._is_suffix), ids))  # [tokens]
+        word = tf.cumsum(tf.cast(is_first, tf.int32)) - 1  # [tokens], the word each belongs to
+        num_characters = tf.cast(tf.gather(tf.constant(self._num_characters), ids), tf.int32)
+        is_long = tf.math.segment_sum(num_characters, word) > MAX_CHARACTERS_PER_WORD  # [words]
+        is_long = tf.gather(is_long, word)  # [tokens]
+        num_bytes = tf.gather(tf.math.segment_sum(ends - starts, word), word)  # [tokens]
+
+        kept = tf.logical_or(is_first, tf.logical_not(is_long))
+        kept_before = tf.concat([[0], tf.cumsum(tf.cast(kept, tf.int32))], axis=0)
+        return (
+            tf.boolean_mask(tf.where(is_long, self.unk_id, ids), kept),
+            tf.boolean_mask(starts, kept),
+            tf.boolean_mask(tf.where(is_long, starts + num_bytes, ends), kept),
+            tf.gather(kept_before, row_splits),
+        )
+
+    def _check_vocabulary(self) -> None:
+        repeated = [token for token, n in Counter(self.vocabulary).items() if n > 1]
+        if repeated:
+            raise ValueError(f"The vocabulary holds these tokens more than once: {repeated}.")
+        missing = sorted(set(self.special_tokens.values()) - set(self.vocabulary))
+        if missing:
+            raise ValueError(f"The vocabulary lacks the special tokens {missing}.")
+
+
+def ragged(values: tf.Tensor, row_splits: tf.Tensor, texts: tf.Tensor) -> tf.RaggedTensor:
+    """`values` `[tokens]` as the rows of `texts` `[batch]`, whose static size is kept."""
+    if texts.shape[0] is not None:
+        row_splits.set_shape([texts.shape[0] + 1])
+    return tf.RaggedTensor.from_row_splits(values, row_splits, validate=False)
+
+
+def original_spans(
+    origins: tf.RaggedTensor, starts: tf.Tensor, ends: tf.Tensor, row_splits: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Spans `[tokens]` in the bytes of the normalized texts to spans in the original bytes.
+
+    `origins` `[batch, (bytes + 1)]` says for each normalized byte where its character started.
+    A token ends where the character after that of its last byte starts: several bytes, even
+    several tokens (the jamo of a Hangul syllable), may come from one character.
+    """
+    positions = tf.cast(origins.flat_values, tf.int32)
+    row_starts = tf.repeat(origins.row_starts(), row_splits[1:] - row_splits[:-1])  # [tokens]
+    row_starts = tf.cast(row_starts, tf.int32)
+    is_new = tf.concat([[False], positions[1:] != positions[:-1]], axis=0)
+    character = tf.cumsum(tf.cast(is_new, tf.int32))  # of each byte
+    character_start = tf.concat([positions[:1], tf.boolean_mask(positions, is_new)], axis=0)
+    last = tf.gather(character, row_starts + ends - 1)
+    return tf.gather(positions, row_starts + starts), tf.gather(character_start, last + 1)
