@@ -46,7 +46,9 @@ class SegmentEmbedding(keras.layers.Layer):
 
     def call(self, inputs):
         batch, length = ops.shape(inputs)
-        segments = ops.one_hot(ops.reshape(inputs, (-1,)), self.num_segments, dtype=self.compute_dtype)
+        segments = ops.one_hot(
+            ops.reshape(inputs, (-1,)), self.num_segments, dtype=self.compute_dtype
+        )
         rows = ops.matmul(segments, ops.cast(self.embeddings, self.compute_dtype))
         return ops.reshape(rows, (batch, length, self.hidden_dim))
 

@@ -32,19 +32,19 @@ def columns_of(tokens: tf.RaggedTensor, columns: tf.Tensor) -> tf.Tensor:
 
 def pack(
     first: tf.RaggedTensor,
-    second: tf.RaggedTensor | None,
+    second: tf.RaggedTensor | None = None,
     *,
     cls_id: int,
     sep_id: int,
     pad_id: int,
-    max_length: int,
+    max_length: int | tf.Tensor,
     pad_to_max_length: bool,
 ) -> dict[str, tf.Tensor]:
     """`[CLS] first [SEP]` or `[CLS] first [SEP] second [SEP]`, truncated and padded.
 
     `first` and `second` are int32 `[batch, (tokens)]`. Returns `token_ids` and `segment_ids`
     (int32) and `padding_mask` (bool, True = real token), all `[batch, seq]`, where `seq` is
-    `max_length`, or the longest row of the batch.
+    `max_length` (then an int), or the longest row of the batch.
     """
     first_length = tf.cast(first.row_lengths(), tf.int32)  # [batch]
     if second is None:

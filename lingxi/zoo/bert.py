@@ -136,9 +136,7 @@ class Bert(keras.Model):
         self.segment_embedding = SegmentEmbedding(
             c.num_segments, c.hidden_dim, initializer(), dtype=dtype, name="segment_embedding"
         )
-        self.embedding_norm = LayerNorm(
-            epsilon=c.norm_epsilon, dtype=dtype, name="embedding_norm"
-        )
+        self.embedding_norm = LayerNorm(epsilon=c.norm_epsilon, dtype=dtype, name="embedding_norm")
         self.embedding_dropout = Dropout(c.dropout, dtype=dtype, name="embedding_dropout")
         self.blocks = [
             EncoderBlock(

@@ -67,14 +67,22 @@ def norm(layer, name):
     ]
 
 
+def prefixed(table, prefix):
+    """`table` with `prefix` before every tensor name."""
+    return [
+        dataclasses.replace(entry, names=tuple(prefix + name for name in entry.names))
+        for entry in table
+    ]
+
+
 def load(table, directory, prefix, other_heads=()):
     """Read a Hugging Face directory's safetensors into the variables of `table`.
 
     Args:
         table: list of `Tensors`.
         directory: holds `model.safetensors`, or its shards and their index.
-        prefix: of the base model's tensors in a file with a head ("bert."), taken off where the
-            file has it.
+        prefix: of the base model's tensors in a file with a head ("bert."), which the file, the
+            table or both may lack.
         other_heads: beginnings of tensor names that belong to heads which `table` lacks.
 
     Raises:
@@ -84,7 +92,7 @@ def load(table, directory, prefix, other_heads=()):
     directory = pathlib.Path(directory)
     with _Reader(directory) as reader:
         found = {_canonical(name, prefix): name for name in reader.names}
-        wanted = {name: entry for entry in table for name in entry.names}
+        wanted = {_canonical(name, prefix): entry for entry in table for name in entry.names}
         unknown = [
             original
             for name, original in found.items()
@@ -99,7 +107,8 @@ def load(table, directory, prefix, other_heads=()):
         if unknown or missing or misshapen:
             raise CheckpointError(_misfit(directory, unknown, missing, misshapen))
         for entry in table:
-            entry.variable.assign(entry.join([reader.read(found[name]) for name in entry.names]))
+            names = [found[_canonical(name, prefix)] for name in entry.names]
+            entry.variable.assign(entry.join([reader.read(name) for name in names]))
 
 
 def contains(directory, name):
@@ -108,12 +117,11 @@ def contains(directory, name):
         return any(found == name or found.endswith(f".{name}") for found in reader.names)
 
 
-def save(table, path, prefix=""):
-    """Write the variables of `table` to one safetensors file, each name behind `prefix`."""
+def save(table, path):
+    """Write the variables of `table` to one safetensors file."""
     tensors = {}
     for entry in table:
-        for name, part in zip(entry.names, entry.split(), strict=True):
-            tensors[prefix + name] = part
+        tensors.update(zip(entry.names, entry.split(), strict=True))
     with atomic_path(path) as temporary:
         safetensors.numpy.save_file(tensors, temporary, metadata={"format": "pt"})
 

@@ -73,8 +73,7 @@ def _download(repository):
         import huggingface_hub
     except ImportError as error:
         raise ImportError(
-            f"{HUB_SCHEME}{repository} needs the package huggingface_hub: "
-            "pip install 'lingxi[hub]'"
+            f"{HUB_SCHEME}{repository} needs the package huggingface_hub: pip install 'lingxi[hub]'"
         ) from error
     try:
         directory = huggingface_hub.snapshot_download(

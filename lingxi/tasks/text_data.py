@@ -1,0 +1,153 @@
+"""Raw texts and labels, in every form that `fit` accepts, to batches of token ids."""
+
+import collections.abc
+
+import numpy as np
+import tensorflow as tf
+
+SORT_WINDOW = 50  # batches within which shuffled texts are sorted by length
+
+
+class LengthBucketedBatches:
+    """Batches of texts of similar length, each padded only to its own longest text.
+
+    Args:
+        inputs: dict of ragged tensors `[examples, (seq)]`, as a tokenizer returns with
+            `padding=None`.
+        targets: array `[examples, …]` or None.
+        batch_size: examples a batch.
+        pad_id: fills `token_ids`.
+        order: "sorted" by length; "given"; or "shuffled": drawn anew every epoch, sorted by
+            length within windows of `SORT_WINDOW` batches and cut into batches, which are
+            shuffled again, so that hardly any padding is left and every batch but one is full.
+        seed: of the shuffled order.
+        sample_weights: array `[examples]` or None.
+    """
+
+    def __init__(self, inputs, targets, batch_size, pad_id, order, seed=None, sample_weights=None):
+        self.splits = inputs["token_ids"].row_splits.numpy()
+        self.values = {name: ragged.flat_values.numpy() for name, ragged in inputs.items()}
+        self.fill = {"token_ids": pad_id, "segment_ids": 0, "padding_mask": False}
+        self.targets = targets
+        self.sample_weights = sample_weights
+        self.batch_size = batch_size
+        self.order = order
+        self.random = np.random.default_rng(seed)
+        self.rows = self._draw_batches()
+
+    @property
+    def num_examples(self):
+        return len(self.splits) - 1
+
+    @property
+    def num_batches(self):
+        return len(self.rows)
+
+    def dataset(self):
+        """A `tf.data.Dataset` of the batches; a shuffled order is drawn anew each time it runs."""
+
+        def batches():
+            if self.order == "shuffled":
+                self.rows = self._draw_batches()
+            for index in range(self.num_batches):
+                yield self[index]
+
+        signature = ({n: tf.TensorSpec([None, None], v.dtype) for n, v in self.values.items()},)
+        for values in (self.targets, self.sample_weights):
+            if values is not None:
+                signature += (tf.TensorSpec([None, *values.shape[1:]], values.dtype),)
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+        cardinality = tf.data.experimental.assert_cardinality(self.num_batches)
+        return dataset.apply(cardinality).prefetch(tf.data.AUTOTUNE)
+
+    def _draw_batches(self):
+        """Row numbers of each batch."""
+        lengths = np.diff(self.splits)
+        rows = np.arange(len(lengths))
+        if self.order == "sorted":
+            rows = np.argsort(lengths, kind="stable")
+        elif self.order == "shuffled":
+            self.random.shuffle(rows)
+            windows = np.split(rows, _cuts(len(rows), SORT_WINDOW * self.batch_size))
+            rows = np.concatenate([w[np.argsort(lengths[w], kind="stable")] for w in windows])
+        batches = np.split(rows, _cuts(len(rows), self.batch_size)) if len(rows) else []
+        if self.order == "shuffled":
+            self.random.shuffle(batches)
+        return batches
+
+    def __getitem__(self, index):
+        rows = self.rows[index]
+        starts, lengths = self.splits[rows], np.diff(self.splits)[rows]
+        column = np.arange(lengths.max())  # [seq]
+        real = column < lengths[:, np.newaxis]  # [batch, seq]
+        position = np.where(real, starts[:, np.newaxis] + column, 0)
+        inputs = {
+            name: np.where(real, values[position], self.fill[name]).astype(values.dtype)
+            for name, values in self.values.items()
+        }
+        extras = (self.targets, self.sample_weights)
+        return (inputs, *(values[rows] for values in extras if values is not None))
+
+
+def _cuts(length, size):
+    return range(size, length, size)
+
+
+def split_pairs(x):
+    """`(texts, pairs)` of a list of strings, or of a list of `(text, pair)`.
+
+    Also accepted: an array of strings `[examples]` or `[examples, 2]`; a tuple of two sequences.
+    """
+    if isinstance(x, tuple) and len(x) == 2 and not isinstance(x[0], str):
+        return x
+    if isinstance(x, np.ndarray) and x.ndim == 2 and x.shape[1] == 2:
+        return x[:, 0], x[:, 1]
+    if isinstance(x, collections.abc.Sequence) and len(x) and _is_pair(x[0]):
+        for index, item in enumerate(x):
+            if not _is_pair(item):
+                raise TypeError(
+                    f"item 0 is a pair of texts, but item {index} is {item!r}; "
+                    "give only pairs (text, pair) or only single texts"
+                )
+        return [first for first, _ in x], [second for _, second in x]
+    return x, None
+
+
+def _is_pair(item):
+    return isinstance(item, (tuple, list)) and len(item) == 2
+
+
+def load_tfds(name, split):
+    """A TFDS data set such as "glue/sst2" as (features, label names of its `label`)."""
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(
+            f"{name!r} is read by tensorflow-datasets: pip install tensorflow-datasets"
+        ) from error
+    builder = tfds.builder(name)
+    if not builder.data_path.exists():
+        raise FileNotFoundError(
+            f"the data set {name!r} is not at {builder.data_path}; lingxi downloads nothing by "
+            f"itself: run tfds.builder({name!r}).download_and_prepare(), or set TFDS_DATA_DIR"
+        )
+    if split not in builder.info.splits:
+        raise ValueError(f"{name!r} has no split {split!r}; it has {list(builder.info.splits)}")
+    features = builder.info.features
+    if "label" not in features:
+        raise ValueError(f"{name!r} has no feature 'label'; it has {list(features)}")
+    texts = [
+        key for key, feature in features.items() if feature.dtype in (str, "string", tf.string)
+    ]
+    if len(texts) not in (1, 2):
+        raise ValueError(f"{name!r} needs one or two text features; it has {texts}")
+    columns = {key: [] for key in (*texts, "label")}
+    for example in tfds.as_numpy(builder.as_dataset(split=split)):
+        for key, column in columns.items():
+            column.append(example[key])
+    label_names = getattr(features["label"], "names", None)
+    x = columns[texts[0]] if len(texts) == 1 else (columns[texts[0]], columns[texts[1]])
+    labels = columns["label"]
+    if label_names:
+        labels = [label_names[int(label)] for label in labels]
+    return x, labels
