@@ -98,7 +98,6 @@ def normalizer_model(lowercase: bool, strip_accents: bool) -> bytes:
     and most punctuation need no entry, as the word splitting op knows them by itself.
     """
     values = np.zeros(CODE_POINTS, np.uint32)  # the table's entry of every code point; 0: it stays
-    values[list(code_points(characters()["removed"]))] = REPLACED  # by nothing
     pool, offsets = bytearray(), {}
     for code, text in replacements(lowercase, strip_accents).items():
         encoded = text.encode()
@@ -106,6 +105,7 @@ def normalizer_model(lowercase: bool, strip_accents: bool) -> bytes:
             offsets[encoded] = len(pool)
             pool += encoded
         values[code] = REPLACED | offsets[encoded] << 6 | len(encoded) if encoded else REPLACED
+    values[list(code_points(characters()["removed"]))] = REPLACED  # by nothing
 
     builder = flatbuffers.Builder(1 << 20)
     trie = builder.CreateNumpyVector(double_array(values))

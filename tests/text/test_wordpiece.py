@@ -86,8 +86,9 @@ def test_ids_of_code_points_that_matter(name, context, assert_equal_ids, request
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["uncased", "chinese", "cased"])
-@pytest.mark.parametrize("context", ["{}", "a{}b", "的 {}，"])
+@pytest.mark.parametrize(
+    ("name", "context"), [("uncased", "a{}b"), ("cased", "a{}b"), ("chinese", "{}")]
+)
 def test_ids_of_every_code_point(name, context, assert_equal_ids, request):
     texts = [context.format(chr(code)) for code in CODE_POINTS]
     assert_equal_ids(request.getfixturevalue(name), texts)

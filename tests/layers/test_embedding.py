@@ -1,0 +1,91 @@
+"""Embeddings against their tables and formulas."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lingxi.layers import (
+    PositionEmbedding,
+    SegmentEmbedding,
+    SinusoidalPosition,
+    TokenEmbedding,
+)
+from tests.layers.reference import gradients, numpy, random
+
+IDS = np.array([[1, 4, 0, 1], [3, 3, 2, 4]], "int32")
+
+
+def table_of(layer):
+    layer.build((None, None))
+    table = random(*layer.embeddings.shape)
+    layer.embeddings.assign(table)
+    return table
+
+
+def test_token_embedding_looks_rows_up():
+    layer = TokenEmbedding(5, 6)
+    table = table_of(layer)
+    np.testing.assert_array_equal(numpy(layer(IDS)), table[IDS])
+
+
+def test_token_embedding_attaches_no_keras_mask():
+    outputs = TokenEmbedding(5, 6)(IDS)
+    assert getattr(outputs, "_keras_mask", None) is None
+
+
+@pytest.mark.parametrize("num_segments", [1, 2, 5])
+def test_segment_embedding_looks_rows_up(num_segments):
+    layer = SegmentEmbedding(num_segments, 6)
+    table = table_of(layer)
+    ids = IDS % num_segments
+    np.testing.assert_allclose(numpy(layer(ids)), table[ids], atol=1e-7)
+
+
+def test_the_gradient_of_a_segment_is_the_sum_over_its_tokens():
+    layer = SegmentEmbedding(3, 2)
+    table = table_of(layer)
+    ids = np.array([[0, 1, 1], [1, 0, 1]], "int32")
+    (gradient,) = gradients(layer, ids)
+    counts = np.array([[2], [4], [0]])
+    np.testing.assert_allclose(gradient, counts * 2 * table / 12, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 5, 7])
+def test_position_embedding_is_the_first_rows(length):
+    layer = PositionEmbedding(7, 6)
+    table = table_of(layer)
+    np.testing.assert_array_equal(
+        numpy(layer(np.zeros((2, length), "int32"))), table[np.newaxis, :length]
+    )
+
+
+def test_too_many_positions_say_what_to_do():
+    layer = PositionEmbedding(7, 6)
+    with pytest.raises(ValueError, match="8 positions, but this model knows only 7; shorten"):
+        layer(np.zeros((2, 8), "int32"))
+
+
+@settings(max_examples=15)
+@given(length=st.integers(1, 40), half=st.integers(1, 20), interleaved=st.booleans())
+def test_sinusoids_are_the_formula(length, half, interleaved):
+    width = 2 * half
+    got = numpy(SinusoidalPosition(width, interleaved)(np.zeros((2, length, width), "float32")))
+    angle = np.arange(length)[:, None] / 10000 ** (2 * np.arange(half) / width)
+    wanted = np.concatenate([np.sin(angle), np.cos(angle)], axis=-1)
+    if interleaved:
+        wanted = np.empty((length, width))
+        wanted[:, 0::2], wanted[:, 1::2] = np.sin(angle), np.cos(angle)
+    assert got.shape == (1, length, width)
+    np.testing.assert_allclose(got[0], wanted, atol=1e-5)
+
+
+def test_sinusoids_of_far_positions_are_accurate():
+    got = numpy(SinusoidalPosition(64)(np.zeros((1, 4096), "int32")))[0, -1]
+    angle = 4095 / 10000 ** (np.arange(0, 64, 2) / 64)
+    np.testing.assert_allclose(got[0::2], np.sin(angle), atol=1e-3)
+
+
+def test_sinusoids_have_an_even_width():
+    with pytest.raises(ValueError, match="even, got 7"):
+        SinusoidalPosition(7)
