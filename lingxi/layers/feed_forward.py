@@ -29,28 +29,31 @@ class FeedForward(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.intermediate_dim = intermediate_dim
-        self.activation_name = activation
-        self.activation = get_activation(activation)
+        get_activation(activation)  # an unknown name is an error here, not when building
+        self.activation = activation
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(self, inputs_shape):
-        def dense(units, name):
+        def dense(units, name, activation=None):
             return Dense(
                 units,
+                activation=activation,
                 use_bias=self.use_bias,
                 kernel_initializer=self.kernel_initializer.clone(),
                 dtype=self.dtype_policy,
                 name=name,
             )
 
-        self.intermediate_dense = dense(self.intermediate_dim, "intermediate")
+        self.intermediate_dense = dense(
+            self.intermediate_dim, "intermediate", get_activation(self.activation)
+        )
         self.intermediate_dense.build((None, inputs_shape[-1]))
         self.output_dense = dense(inputs_shape[-1], "output")
         self.output_dense.build((None, self.intermediate_dim))
 
     def call(self, inputs):
-        return self.output_dense(self.activation(self.intermediate_dense(inputs)))
+        return self.output_dense(self.intermediate_dense(inputs))
 
     def compute_output_shape(self, inputs_shape):
         return inputs_shape
@@ -59,7 +62,7 @@ class FeedForward(keras.layers.Layer):
         return {
             **super().get_config(),
             "intermediate_dim": self.intermediate_dim,
-            "activation": self.activation_name,
+            "activation": self.activation,
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

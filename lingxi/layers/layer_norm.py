@@ -1,8 +1,38 @@
-"""Layer normalization."""
+"""Layer normalization (Ba et al. 2016)."""
 
 import keras
+from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="lingxi")
-class LayerNorm(keras.layers.LayerNormalization):
-    pass
+class LayerNorm(keras.layers.Layer):
+    """`(x - μ) / √(σ² + ε) · γ + β` over the last axis.
+
+    The statistics are float32 in every precision. The order of operations is the one that
+    TensorFlow's graph optimizer recognizes and runs as one fused kernel, which it does not with
+    that of Keras' own layer.
+
+    Input and output: `[..., features]`.
+    """
+
+    def __init__(self, epsilon=1e-12, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, inputs_shape):
+        shape = (inputs_shape[-1],)
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
+        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
+
+    def call(self, inputs):
+        x = ops.cast(inputs, "float32")
+        gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
+        mean, variance = ops.moments(x, axes=-1, keepdims=True)
+        scale = ops.rsqrt(variance + self.epsilon) * gamma
+        return ops.cast(x * scale + (beta - mean * scale), self.compute_dtype)
+
+    def compute_output_shape(self, inputs_shape):
+        return inputs_shape
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}

@@ -68,11 +68,6 @@ class TextClassifier(keras.Model):
     ):
         super().__init__(**kwargs)
         self.labels = _checked_labels(labels)
-        longest = min(tokenizer.max_length, backbone.config.max_length)
-        if max_length is not None and not 3 <= max_length <= longest:
-            raise ValueError(
-                f"max_length must be from 3 to {longest} (this model's longest), got {max_length}"
-            )
         if tokenizer.vocab_size > backbone.config.vocab_size:
             raise ValueError(
                 f"the tokenizer has {tokenizer.vocab_size} tokens, but the backbone only "
@@ -81,7 +76,8 @@ class TextClassifier(keras.Model):
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.multi_label = multi_label
-        self.max_length = max_length or longest
+        self.max_length = min(tokenizer.max_length, backbone.config.max_length)
+        self.max_length = self.checked_max_length(max_length)
         self.dropout = backbone.config.dropout if dropout is None else dropout
         hidden_dim = backbone.config.hidden_dim
         initializer = keras.initializers.TruncatedNormal(stddev=backbone.config.initializer_range)
@@ -275,20 +271,44 @@ class TextClassifier(keras.Model):
             "probabilities": probabilities,
         }
 
-    def serving_function(self, text, pair=None, max_length=None, padding="longest"):
+    def with_label(self, answers):
+        """`answers` with `label`, string `[batch]`, in place of `label_id`."""
+        label = tf.gather(tf.constant(self.labels), answers["label_id"])
+        return {
+            "label": label,
+            "score": answers["score"],
+            "probabilities": answers["probabilities"],
+        }
+
+    def serving_function(
+        self, text, pair=None, max_length=None, padding="longest", answers=None
+    ):
         """Raw texts to final answers: the one function that every artifact runs.
 
         Args:
             text, pair: string tensors `[batch]`.
             max_length: in tokens, by default the task's.
             padding: of the tokenizer.
+            answers: a function to run in place of `self.answers`, such as a frozen copy of it.
 
         Returns:
             `label` string `[batch]`, and `score` and `probabilities` as `answers` gives them.
         """
-        max_length = max_length or self.max_length
-        answers = self.answers(self.tokenizer(text, pair, max_length=max_length, padding=padding))
-        return {"label": tf.gather(tf.constant(self.labels), answers.pop("label_id")), **answers}
+        inputs = self.tokenizer(
+            text, pair, max_length=self.checked_max_length(max_length), padding=padding
+        )
+        return self.with_label((answers or self.answers)(inputs))
+
+    def checked_max_length(self, max_length=None):
+        """`max_length` if this model can read so many tokens; None gives the task's own."""
+        longest = min(self.tokenizer.max_length, self.backbone.config.max_length)
+        if max_length is None:
+            return self.max_length
+        if not 3 <= max_length <= longest:
+            raise ValueError(
+                f"max_length must be from 3 to {longest} (this model's longest), got {max_length}"
+            )
+        return max_length
 
     # Presets
 

@@ -78,7 +78,7 @@ def attention(layer, x, context=None, allowed=None):
     if allowed is not None:
         scores = np.where(allowed, scores, -1e9)
     weights = softmax(scores)
-    mixed = (weights @ value).transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[1], -1)
+    mixed = (weights @ value).transpose(0, 2, 1, 3).reshape(*x.shape[:2], layer.hidden_dim)
     return dense(layer.output_dense, mixed), weights
 
 

@@ -1,0 +1,1 @@
+"""The `lingxi` command: one file for each of its commands, dispatched by `main`."""

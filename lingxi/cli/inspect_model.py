@@ -1,0 +1,200 @@
+"""Show what is in a trained classifier, a TFLite file or a SavedModel.
+
+Sizes and labels of a classifier; signatures, operators and number formats of an export. Nothing is
+run.
+"""
+
+import collections
+import json
+import math
+import pathlib
+import zipfile
+
+from absl import app
+
+from lingxi.cli import models
+from lingxi.cli.command import new_flags, table
+from lingxi.cli.startup import quiet_start
+
+FLAGS = new_flags()
+REQUIRED = ()
+USAGE = "PATH [flags]"
+EXAMPLES = """
+    lingxi inspect runs/comments
+    lingxi inspect comments.tflite
+    lingxi inspect serving/comments
+"""
+
+
+def run(arguments):
+    if len(arguments) != 1:
+        raise app.UsageError(f"inspect takes one path, got {arguments or 'none'}")
+    path = pathlib.Path(arguments[0]).expanduser()
+    saved_model = models.saved_model_directory(path)
+    if path.is_file():
+        rows = _tflite(path)
+    elif saved_model:
+        rows = _saved_model(saved_model)
+    else:
+        rows = _preset(path if path.exists() else _resolve(arguments[0]))
+    print(table([row if len(row) == 2 else ("  " + row[0], "  ".join(row[1:])) for row in rows]))
+
+
+def _resolve(name):
+    with quiet_start(FLAGS.debug):
+        from lingxi.zoo import preset
+    return preset.resolve(name)
+
+
+# A preset: config.json, *.safetensors and vocab.txt, without a Keras model
+
+
+def _preset(directory):
+    import safetensors
+
+    if not (directory / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{directory} is neither a classifier (no config.json) nor a SavedModel "
+            "(no saved_model.pb)"
+        )
+    config = json.loads((directory / "config.json").read_text("utf-8"))
+    num_parameters = 0
+    formats = set()
+    for path in directory.glob("*.safetensors"):
+        with safetensors.safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no dict
+                tensor = file.get_slice(name)
+                if "F" in tensor.get_dtype():  # old files also hold position ids
+                    num_parameters += math.prod(tensor.get_shape())
+                    formats.add(tensor.get_dtype())
+    yield "format", "preset in Hugging Face layout"
+    yield "architecture", ", ".join(config.get("architectures", [config.get("model_type", "?")]))
+    for title, key in (
+        ("layers", "num_hidden_layers"),
+        ("hidden_dim", "hidden_size"),
+        ("heads", "num_attention_heads"),
+        ("intermediate_dim", "intermediate_size"),
+    ):
+        yield title, str(config.get(key, "?"))
+    yield "parameters", f"{num_parameters:,} ({', '.join(sorted(formats)) or 'no weights'})"
+    settings = config.get("lingxi", {})
+    yield "max_length", str(settings.get("max_length", config.get("max_position_embeddings", "?")))
+    vocabulary = directory / "vocab.txt"
+    if vocabulary.is_file():
+        num_tokens = len(vocabulary.read_text("utf-8").rstrip("\n").split("\n"))
+        yield "vocabulary", f"{num_tokens:,} tokens"
+    if "id2label" in config:
+        kind = "several" if config.get("problem_type", "").startswith("multi") else "one"
+        labels = sorted(config["id2label"].items(), key=lambda item: int(item[0]))
+        yield "labels", f"{', '.join(label for _, label in labels)} ({kind} a text)"
+    yield "size", _megabytes(directory)
+
+
+# A TFLite file: its flatbuffer, without an interpreter
+
+
+def _tflite(path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = path.read_bytes()
+    if not schema.Model.ModelBufferHasIdentifier(content, 0):
+        raise ValueError(f"{path} is not a TFLite file; inspect takes directories or .tflite")
+    model = schema.Model.GetRootAs(content)
+    types = _names(schema.TensorType)
+    yield "format", "TensorFlow Lite"
+    yield "size", _megabytes(path)
+    for signature in _items(model, "SignatureDefs"):
+        graph = model.Subgraphs(signature.SubgraphIndex())
+        yield "signature", signature.SignatureKey().decode()
+        for title, tensors in (("input", "Inputs"), ("output", "Outputs")):
+            for entry in _items(signature, tensors):
+                tensor = graph.Tensors(entry.TensorIndex())
+                shape = (
+                    tensor.ShapeSignatureAsNumpy()
+                    if tensor.ShapeSignatureLength()
+                    else (tensor.ShapeAsNumpy() if tensor.ShapeLength() else ())
+                )
+                yield title, entry.Name().decode(), types[tensor.Type()].lower(), _shape(shape)
+    yield from _operators(schema, model)
+    weights = _weights(model, types)
+    yield "weights", ", ".join(f"{kind} {size / 1e6:.2f} MB" for kind, size in weights)
+    yield "quantization", _quantization(weights)
+    yield "metadata", ", ".join(e.Name().decode() for e in _items(model, "Metadata")) or "none"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as packed:
+            yield "packed files", ", ".join(packed.namelist())
+
+
+def _operators(schema, model):
+    """Rows: the names of the builtin, the custom and the Flex (TensorFlow) operators."""
+    builtin = _names(schema.BuiltinOperator)
+    names = collections.defaultdict(set)
+    for code in _items(model, "OperatorCodes"):
+        if code.CustomCode() is None:
+            number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+            names["builtin"].add(builtin.get(number, str(number)))
+        else:
+            name = code.CustomCode().decode()
+            names["Flex" if name.startswith("Flex") else "custom"].add(name)
+    yield "operators", f"{len(names['builtin'])} builtin"
+    for kind in ("custom", "Flex"):
+        if names[kind]:
+            yield f"{kind} operators", ", ".join(sorted(names[kind]))
+
+
+def _weights(model, types):
+    """Pairs of number format and bytes of the constants, largest first."""
+    formats = {}  # of each buffer that holds numbers
+    for graph in _items(model, "Subgraphs"):
+        for tensor in _items(graph, "Tensors"):
+            formats[tensor.Buffer()] = types[tensor.Type()].lower()
+    sizes = collections.Counter()
+    for index, kind in formats.items():
+        sizes[kind] += max(model.Buffers(index).DataLength(), model.Buffers(index).Size())
+    return [(kind, size) for kind, size in sizes.most_common() if size]
+
+
+def _quantization(weights):
+    """A guess from the format of most of the weights."""
+    kind = next((kind for kind, _ in weights if kind in ("int4", "int8", "float16", "float32")), "")
+    return "none" if kind in ("", "float32") else kind
+
+
+def _items(table, name):
+    """The entries of a flatbuffer's vector."""
+    return [getattr(table, name)(index) for index in range(getattr(table, f"{name}Length")())]
+
+
+def _names(enumeration):
+    return {number: name for name, number in vars(enumeration).items() if name[0] != "_"}
+
+
+# A SavedModel: its protocol buffer, without loading it
+
+
+def _saved_model(directory):
+    with quiet_start(FLAGS.debug):
+        import tensorflow as tf
+        from tensorflow.core.protobuf import saved_model_pb2
+    content = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+    (graph, *_) = content.meta_graphs
+    yield "format", f"SavedModel of TensorFlow {graph.meta_info_def.tensorflow_version}"
+    yield "directory", str(directory)
+    yield "size", _megabytes(directory)
+    for key, signature in sorted(graph.signature_def.items()):
+        if key.startswith("__"):
+            continue
+        yield "signature", key
+        for title, tensors in (("input", signature.inputs), ("output", signature.outputs)):
+            for name, tensor in sorted(tensors.items()):
+                shape = [dim.size for dim in tensor.tensor_shape.dim]
+                yield title, name, tf.dtypes.as_dtype(tensor.dtype).name, _shape(shape)
+
+
+def _shape(sizes):
+    return f"[{', '.join('?' if size < 0 else str(size) for size in sizes)}]"
+
+
+def _megabytes(path):
+    files = path.rglob("*") if path.is_dir() else [path]
+    return f"{sum(file.stat().st_size for file in files if file.is_file()) / 1e6:.2f} MB"

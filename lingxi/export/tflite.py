@@ -1,0 +1,106 @@
+"""TFLite (LiteRT): one file for a phone, raw text or token ids in, answers out."""
+
+import pathlib
+
+import tensorflow as tf
+
+from lingxi.export import metadata, verification
+from lingxi.files import atomic_path
+
+QUANTIZATIONS = (None, "float16", "int8")
+INPUTS = ("text", "ids")
+
+
+def tflite(
+    task,
+    path,
+    quantize=None,
+    input="text",
+    pairs=False,
+    max_length=None,
+    examples=None,
+    min_agreement=None,
+):
+    """Write one TFLite file and verify it in the LiteRT interpreter.
+
+    Args:
+        task: a trained task.
+        path: ends in `.tflite`.
+        quantize: None (float32), "float16" (half the size) or "int8" (weights int8, activations
+            quantized as they come: a quarter of the size, and faster).
+        input: "text": the tokenizer runs inside, by two custom operations of TensorFlow Text;
+            inputs `text` (and `pair`, with `pairs=True`), string `[1]`; outputs `label` string,
+            `score` and `probabilities`. "ids": builtin operations only; inputs `token_ids`,
+            `segment_ids`, `padding_mask`, `[1, max_length]`; outputs `label_id`, `score` and
+            `probabilities`; the vocabulary is packed into the file.
+        pairs: classify pairs of texts.
+        max_length: in tokens, by default the task's; every text is padded to it.
+        examples: texts (or pairs) to verify with, by default lingxi's own.
+        min_agreement: least share of equal labels; by default 1 for float32, 0.98 for float16 and
+            0.9 for int8.
+
+    Returns:
+        A `lingxi.export.Report`.
+
+    Raises:
+        VerificationError: the artifact's labels differ from the task's; nothing is left behind.
+        ValueError, OSError: bad arguments; a target that cannot be written.
+    """
+    if quantize not in QUANTIZATIONS:
+        raise ValueError(f"quantize must be one of {QUANTIZATIONS}, got {quantize!r}")
+    if input not in INPUTS:
+        raise ValueError(f"input must be one of {INPUTS}, got {input!r}")
+    path = pathlib.Path(path)
+    if path.suffix != ".tflite":
+        raise ValueError(f"path must end in .tflite, got {str(path)!r}")
+    max_length = task.checked_max_length(max_length)
+
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(_convert(task, quantize, input, pairs, max_length))
+        metadata.append(
+            temporary,
+            metadata.describe(
+                task, quantize=quantize, input=input, pairs=pairs, max_length=max_length
+            ),
+            tokenizer=task.tokenizer if input == "ids" else None,
+        )
+        report = verification.verify(task, temporary, examples, min_agreement)
+    return report.moved_to(path)
+
+
+def _convert(task, quantize, input, pairs, max_length):
+    if input == "text":
+
+        def answers(text, pair=None):
+            return task.serving_function(
+                text, pair, max_length=max_length, padding="max_length"
+            )
+
+        texts = [tf.TensorSpec([1], tf.string, name=name) for name in ("text", "pair")]
+        signature = texts if pairs else texts[:1]
+    else:
+
+        def answers(token_ids, segment_ids, padding_mask):
+            return task.answers(
+                {
+                    "token_ids": token_ids,
+                    "segment_ids": segment_ids,
+                    "padding_mask": padding_mask,
+                }
+            )
+
+        signature = list(task.tokenized_signature(1, max_length).values())
+
+    # The converter writes a file without weights unless a tf.Module tracks the variables.
+    module = tf.Module()
+    module.variables_of_task = [weight.value for weight in task.weights]
+    module.answers = tf.function(answers, input_signature=signature, autograph=False)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [module.answers.get_concrete_function()], module
+    )
+    converter.allow_custom_ops = input == "text"  # TensorFlow Text's; never Flex
+    if quantize is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    return converter.convert()
