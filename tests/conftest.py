@@ -12,6 +12,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("LINGXI_TEST_DATA", ROOT / "../shared/data"))
 
+WORDS = """
+the a an is was it this that film movie good great fine lovely warm bad poor dull awful
+cold very not and or but of in on to with for at by from as be are were have has had do
+does did will would can could one two three time day night stream river food rice tea
+slow fast nice kind sad happy story actor music long short new old first last what who
+where when why how i you he she we they me him her us them my your his our their
+"""
+
 hypothesis.settings.register_profile("lingxi", deadline=None)
 hypothesis.settings.load_profile("lingxi")
 
@@ -39,16 +47,9 @@ def data_dir(data_path):
 def vocabulary():
     """A WordPiece vocabulary that covers lower-case English: letters, suffixes, some words."""
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    words = (
-        "the a an is was it this that film movie good great fine lovely warm bad poor dull awful "
-        "cold very not and or but of in on to with for at by from as be are were have has had do "
-        "does did will would can could one two three time day night stream river food rice tea "
-        "slow fast nice kind sad happy story actor music long short new old first last what who "
-        "where when why how i you he she we they me him her us them my your his our their"
-    ).split()
     suffixes = ["##ing", "##ed", "##er", "##est", "##ly", "##ness", "##s", "##able"]
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *".,!?'-", *letters]
-    tokens += [f"##{letter}" for letter in letters] + words + suffixes
+    tokens += [f"##{letter}" for letter in letters] + WORDS.split() + suffixes
     return list(dict.fromkeys(tokens))
 
 

@@ -1,4 +1,4 @@
-"""What every command shares: its flags, its help and the check of its output path.
+"""What every command shares: its flags, its help, the check of its output path, its tables.
 
 A command is a module with a docstring (its first line is the summary in `lingxi --help`) and
 
@@ -12,6 +12,7 @@ A command is a module with a docstring (its first line is the summary in `lingxi
 import pathlib
 import re
 import shutil
+import sys
 import tempfile
 import textwrap
 
@@ -26,7 +27,7 @@ def new_flags():
     values = flags.FlagValues()
     values.set_gnu_getopt(True)  # flags may follow arguments
     flags.DEFINE_boolean(
-        "debug", False, "Show tracebacks and TensorFlow's start-up log.", flag_values=values
+        "debug", False, "Show tracebacks and what the libraries log.", flag_values=values
     )
     flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
     return values
@@ -82,6 +83,11 @@ def check_writable(path):
         tempfile.TemporaryDirectory(dir=parent).cleanup()
     except OSError as error:
         raise OSError(error.errno, f"cannot write {path}: {parent}: {error.strerror}") from error
+
+
+def note(message):
+    """Tell the user something beside the result, on stderr."""
+    print(f"lingxi: {message}", file=sys.stderr)
 
 
 def table(rows):

@@ -6,7 +6,7 @@ The export takes raw text, tokenizer included, and its answers are compared with
 from absl import app, flags
 
 from lingxi.cli.command import check_writable, new_flags
-from lingxi.cli.startup import quiet_start
+from lingxi.cli.quiet import quiet_tensorflow
 
 FLAGS = new_flags()
 flags.DEFINE_string("model", None, "`DIR` of a trained classifier.", flag_values=FLAGS)
@@ -38,8 +38,19 @@ flags.DEFINE_enum(
     "What a TFLite file takes; ids where the app tokenizes.",
     flag_values=FLAGS,
 )
+flags.DEFINE_boolean("pairs", False, "Classify pairs of texts.", flag_values=FLAGS)
 flags.DEFINE_integer(
-    "max_length", None, "Cut texts at `N` tokens in a TFLite file.", flag_values=FLAGS
+    "max_length",
+    None,
+    "Cut texts at `N` tokens, and in a TFLite file pad them to it; by default the classifier's.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_float(
+    "min_agreement",
+    None,
+    "Least `SHARE` of labels that must equal the classifier's; by default 1 for float32, and less "
+    "for smaller formats.",
+    flag_values=FLAGS,
 )
 REQUIRED = ("model", "format", "output")
 USAGE = "--model DIR --format saved_model|tflite --output PATH [flags]"
@@ -47,7 +58,7 @@ EXAMPLES = """
     lingxi export --model runs/comments --format saved_model --output serving/comments
     lingxi export --model runs/comments --format tflite --quantize int8 --output comments.tflite
 """
-_ONLY_FOR = {"saved_model": ("precision",), "tflite": ("quantize", "input", "max_length")}
+_ONLY_FOR = {"saved_model": ("precision",), "tflite": ("quantize", "input")}
 
 
 def run(arguments):
@@ -58,18 +69,23 @@ def run(arguments):
             if form != FLAGS.format and not FLAGS[name].using_default_value:
                 raise app.UsageError(f"--{name} is only for --format {form}")
     check_writable(FLAGS.output)
-    with quiet_start(FLAGS.debug):
+    settings = {
+        "pairs": FLAGS.pairs,
+        "max_length": FLAGS.max_length,
+        "min_agreement": FLAGS.min_agreement,
+    }
+    with quiet_tensorflow(FLAGS.debug):
         from lingxi import export
         from lingxi.tasks import TextClassifier
-    classifier = TextClassifier.from_preset(FLAGS.model)
-    if FLAGS.format == "saved_model":
-        report = export.saved_model(classifier, FLAGS.output, precision=FLAGS.precision)
-    else:
-        report = export.tflite(
-            classifier,
-            FLAGS.output,
-            quantize=None if FLAGS.quantize == "none" else FLAGS.quantize,
-            input=FLAGS.input,
-            max_length=FLAGS.max_length,
-        )
+
+        classifier = TextClassifier.from_preset(FLAGS.model)
+        if FLAGS.format == "saved_model":
+            report = export.saved_model(
+                classifier, FLAGS.output, precision=FLAGS.precision, **settings
+            )
+        else:
+            quantize = None if FLAGS.quantize == "none" else FLAGS.quantize
+            report = export.tflite(
+                classifier, FLAGS.output, quantize=quantize, input=FLAGS.input, **settings
+            )
     print(report)

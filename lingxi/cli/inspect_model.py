@@ -14,7 +14,7 @@ from absl import app
 
 from lingxi.cli import models
 from lingxi.cli.command import new_flags, table
-from lingxi.cli.startup import quiet_start
+from lingxi.cli.quiet import quiet_tensorflow
 
 FLAGS = new_flags()
 REQUIRED = ()
@@ -24,6 +24,7 @@ EXAMPLES = """
     lingxi inspect comments.tflite
     lingxi inspect serving/comments
 """
+_METADATA = "lingxi.json"  # of a task, in its exports
 
 
 def run(arguments):
@@ -37,11 +38,11 @@ def run(arguments):
         rows = _saved_model(saved_model)
     else:
         rows = _preset(path if path.exists() else _resolve(arguments[0]))
-    print(table([row if len(row) == 2 else ("  " + row[0], "  ".join(row[1:])) for row in rows]))
+    print(table(rows))
 
 
 def _resolve(name):
-    with quiet_start(FLAGS.debug):
+    with quiet_tensorflow(FLAGS.debug):
         from lingxi.zoo import preset
     return preset.resolve(name)
 
@@ -84,9 +85,9 @@ def _preset(directory):
         num_tokens = len(vocabulary.read_text("utf-8").rstrip("\n").split("\n"))
         yield "vocabulary", f"{num_tokens:,} tokens"
     if "id2label" in config:
-        kind = "several" if config.get("problem_type", "").startswith("multi") else "one"
         labels = sorted(config["id2label"].items(), key=lambda item: int(item[0]))
-        yield "labels", f"{', '.join(label for _, label in labels)} ({kind} a text)"
+        multi_label = config.get("problem_type") == "multi_label_classification"
+        yield from _labels([label for _, label in labels], multi_label)
     yield "size", _megabytes(directory)
 
 
@@ -106,23 +107,40 @@ def _tflite(path):
     for signature in _items(model, "SignatureDefs"):
         graph = model.Subgraphs(signature.SubgraphIndex())
         yield "signature", signature.SignatureKey().decode()
-        for title, tensors in (("input", "Inputs"), ("output", "Outputs")):
+        for title, tensors in (("  input", "Inputs"), ("  output", "Outputs")):
             for entry in _items(signature, tensors):
                 tensor = graph.Tensors(entry.TensorIndex())
-                shape = (
-                    tensor.ShapeSignatureAsNumpy()
-                    if tensor.ShapeSignatureLength()
-                    else (tensor.ShapeAsNumpy() if tensor.ShapeLength() else ())
-                )
-                yield title, entry.Name().decode(), types[tensor.Type()].lower(), _shape(shape)
+                dtype = types[tensor.Type()].lower()
+                yield title, f"{entry.Name().decode()} {dtype} {_tensor_shape(tensor)}"
     yield from _operators(schema, model)
     weights = _weights(model, types)
-    yield "weights", ", ".join(f"{kind} {size / 1e6:.2f} MB" for kind, size in weights)
+    yield "constants", ", ".join(f"{kind} {share:.0%}" for kind, share in weights if share > 0.005)
     yield "quantization", _quantization(weights)
     yield "metadata", ", ".join(e.Name().decode() for e in _items(model, "Metadata")) or "none"
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as packed:
             yield "packed files", ", ".join(packed.namelist())
+            if _METADATA in packed.namelist():
+                yield from _metadata(packed.read(_METADATA))
+
+
+def _tensor_shape(tensor):
+    """The shape signature, with unknown sizes, or else the shape; flatbuffers has 0 for none."""
+    for sizes in (tensor.ShapeSignatureAsNumpy(), tensor.ShapeAsNumpy()):
+        if not isinstance(sizes, int):
+            return _shape(sizes)
+    return _shape(())
+
+
+def _metadata(content):
+    """Rows: what lingxi wrote of the task."""
+    metadata = json.loads(content)
+    yield from _labels(metadata["labels"], metadata["multi_label"])
+    yield "max_length", str(metadata["max_length"])
+
+
+def _labels(labels, multi_label):
+    yield "labels", f"{', '.join(labels)} ({'several' if multi_label else 'one'} a text)"
 
 
 def _operators(schema, model):
@@ -143,7 +161,7 @@ def _operators(schema, model):
 
 
 def _weights(model, types):
-    """Pairs of number format and bytes of the constants, largest first."""
+    """Pairs of number format and share of the bytes of all constants, largest first."""
     formats = {}  # of each buffer that holds numbers
     for graph in _items(model, "Subgraphs"):
         for tensor in _items(graph, "Tensors"):
@@ -151,7 +169,7 @@ def _weights(model, types):
     sizes = collections.Counter()
     for index, kind in formats.items():
         sizes[kind] += max(model.Buffers(index).DataLength(), model.Buffers(index).Size())
-    return [(kind, size) for kind, size in sizes.most_common() if size]
+    return [(kind, size / sizes.total()) for kind, size in sizes.most_common() if size]
 
 
 def _quantization(weights):
@@ -173,7 +191,7 @@ def _names(enumeration):
 
 
 def _saved_model(directory):
-    with quiet_start(FLAGS.debug):
+    with quiet_tensorflow(FLAGS.debug):
         import tensorflow as tf
         from tensorflow.core.protobuf import saved_model_pb2
     content = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
@@ -181,14 +199,18 @@ def _saved_model(directory):
     yield "format", f"SavedModel of TensorFlow {graph.meta_info_def.tensorflow_version}"
     yield "directory", str(directory)
     yield "size", _megabytes(directory)
+    metadata = directory / "assets.extra" / _METADATA
+    if metadata.is_file():
+        yield from _metadata(metadata.read_bytes())
     for key, signature in sorted(graph.signature_def.items()):
         if key.startswith("__"):
             continue
         yield "signature", key
-        for title, tensors in (("input", signature.inputs), ("output", signature.outputs)):
+        for title, tensors in (("  input", signature.inputs), ("  output", signature.outputs)):
             for name, tensor in sorted(tensors.items()):
                 shape = [dim.size for dim in tensor.tensor_shape.dim]
-                yield title, name, tf.dtypes.as_dtype(tensor.dtype).name, _shape(shape)
+                dtype = tf.dtypes.as_dtype(tensor.dtype).name
+                yield title, f"{name} {dtype} {_shape(shape)}"
 
 
 def _shape(sizes):

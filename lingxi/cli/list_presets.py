@@ -3,7 +3,7 @@
 from absl import app
 
 from lingxi.cli.command import new_flags, table
-from lingxi.cli.startup import quiet_start
+from lingxi.cli.quiet import quiet_tensorflow
 
 FLAGS = new_flags()
 REQUIRED = ()
@@ -14,7 +14,7 @@ EXAMPLES = "lingxi list"
 def run(arguments):
     if arguments:
         raise app.UsageError(f"list takes no arguments, got {arguments}")
-    with quiet_start(FLAGS.debug):
+    with quiet_tensorflow(FLAGS.debug):
         from lingxi.zoo import Bert, preset
     rows = [("preset", "layers", "hidden", "heads", "parameters", "weights")]
     notes = []

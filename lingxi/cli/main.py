@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 
 from absl import app, flags, logging
 
@@ -29,6 +30,7 @@ _EXPECTED = (ValueError, TypeError, OSError, ImportError)
 def entry_point():
     """The console script."""
     logging.get_absl_handler().setFormatter(_Formatter())
+    warnings.showwarning = lambda message, *_: logging.warning("%s", message)
     app.run(main, flags_parser=_leave_flags)
 
 
@@ -111,8 +113,9 @@ def _fail(error, argv, status):
 
 
 def _leave_flags(argv):
-    """For absl: parses its global flags from nothing, and leaves the arguments to `main`."""
-    flags.FLAGS(argv[:1])
+    """For absl: sets how much is logged, and leaves all arguments to `main`."""
+    verbosity = logging.INFO if "--debug" in argv else logging.WARNING
+    flags.FLAGS([argv[0], f"--verbosity={verbosity}"])
     return argv
 
 
@@ -120,8 +123,7 @@ class _Formatter(logging.PythonFormatter):
     """Log messages of any library as lines of this command."""
 
     def format(self, record):
-        level = "" if record.levelname == "INFO" else f"{record.levelname.lower()}: "
-        return f"lingxi: {level}{record.getMessage()}"
+        return f"lingxi: {record.levelname.lower()}: {record.getMessage()}"
 
 
 if __name__ == "__main__":

@@ -1,19 +1,47 @@
 """Loading what --model names."""
 
+import dataclasses
+import functools
 import pathlib
+from collections.abc import Callable
 
-from lingxi.cli.startup import quiet_start
+from tqdm import tqdm
+
+from lingxi.cli.quiet import quiet_tensorflow
+
+BATCH_SIZE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A trained classifier or its export: `classify` takes texts or pairs of texts."""
+
+    labels: list
+    multi_label: bool
+    classify: Callable
 
 
 def load(path, debug=False):
-    """The trained classifier in a preset directory, or the exported artifact, at `path`."""
+    """The `Model` of the preset directory or of the exported artifact at `path`."""
     if is_artifact(path):
-        with quiet_start(debug):
+        with quiet_tensorflow(debug):
             from lingxi import export
-        return export.load(path)
-    with quiet_start(debug):
+
+            artifact = export.load(pathlib.Path(path).expanduser())
+            artifact.classify([("", "")] if artifact.metadata["pairs"] else [""])  # logs as well
+        classify = functools.partial(_in_batches, artifact.classify)
+        return Model(artifact.metadata["labels"], artifact.metadata["multi_label"], classify)
+    with quiet_tensorflow(debug):
         from lingxi.tasks import TextClassifier
-    return TextClassifier.from_preset(path)
+    task = TextClassifier.from_preset(path)
+    return Model(task.labels, task.multi_label, task.classify)
+
+
+def _in_batches(classify, texts):
+    """Behind a progress bar if there are many, as a task does it by itself."""
+    starts = range(0, len(texts), BATCH_SIZE)
+    steps = tqdm(starts, desc="classify", unit="batch", disable=len(starts) <= 20)
+    return [answer for start in steps for answer in classify(texts[start : start + BATCH_SIZE])]
 
 
 def is_artifact(path):

@@ -6,8 +6,7 @@ import io
 import json
 import pathlib
 
-from absl import logging
-
+from lingxi.cli.command import note
 from lingxi.files import atomic_path
 
 LABEL_SEPARATOR = "|"  # between the labels of one text
@@ -125,7 +124,7 @@ def _read_tsv(path, content, columns):
     first = next(rows, (0, []))
     _, header = first
     if len(header) == 2 and len(columns) <= 2 and not set(header) & {*columns, "label"}:
-        logging.info("%s has no header: reading it as text<TAB>label", path)
+        note(f"{path} has no header: reading it as text<TAB>label")
         header = [columns[0], columns[1] if len(columns) == 2 else "label"]
         rows = iter([first, *rows])
     return _named(path, header, rows, columns)

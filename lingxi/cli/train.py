@@ -7,12 +7,13 @@ transformers.AutoModelForSequenceClassification loads it too.
 
 import math
 import pathlib
+import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from lingxi.cli import table_files
-from lingxi.cli.command import check_writable, new_flags
-from lingxi.cli.startup import quiet_start
+from lingxi.cli.command import check_writable, new_flags, note
+from lingxi.cli.quiet import quiet_tensorflow
 
 FLAGS = new_flags()
 flags.DEFINE_string("data", None, "`FILE` with the training examples.", flag_values=FLAGS)
@@ -69,6 +70,7 @@ EXAMPLES = """
     lingxi train --data train.csv --validation dev.csv --preset minilm_l6_en_uncased \\
         --output runs/comments --epochs 5
 """
+MAX_NAMED = 10  # labels to print
 
 
 def run(arguments):
@@ -81,9 +83,10 @@ def run(arguments):
     labels = FLAGS.labels or _labels_in(data)
     for examples in filter(None, (data, validation)):
         examples.check_labels(labels)
-    logging.info("%d training examples; labels: %s", len(data.texts), ", ".join(labels))
+    names = ", ".join(labels[:MAX_NAMED]) + (", …" if len(labels) > MAX_NAMED else "")
+    note(f"{len(data.texts)} training examples with {len(labels)} labels: {names}")
 
-    with quiet_start(FLAGS.debug):
+    with quiet_tensorflow(FLAGS.debug):
         import keras
 
         from lingxi.tasks import TextClassifier
@@ -106,6 +109,7 @@ def run(arguments):
         epochs=FLAGS.epochs,
         batch_size=FLAGS.batch_size,
         seed=FLAGS.seed,
+        verbose=1 if sys.stdout.isatty() else 2,  # in a log file, a line an epoch
     ).history
     if not math.isfinite(history["loss"][-1]):
         raise ValueError("the loss is no longer a number; nothing was saved. Lower --learning_rate")

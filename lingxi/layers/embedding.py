@@ -68,8 +68,8 @@ class SegmentEmbedding(keras.layers.Layer):
 class PositionEmbedding(keras.layers.Layer):
     """One learned vector per position: the first `seq` rows of a table.
 
-    Input: anything of shape `[batch, seq, …]`. Output: `[1, seq, hidden]`, to be added to the
-    token embeddings.
+    Input: token ids `[batch, seq]`. Output: `[1, seq, hidden]`, to be added to the token
+    embeddings.
 
     Args:
         max_length: rows of the table.
@@ -97,8 +97,13 @@ class PositionEmbedding(keras.layers.Layer):
                 f"the input has {length} positions, but this model knows only {self.max_length}; "
                 "shorten the text (the tokenizer's max_length) or take a longer model"
             )
-        table = ops.cast(self.embeddings, self.compute_dtype)
-        return ops.expand_dims(ops.slice(table, (0, 0), (length, self.hidden_dim)), 0)
+        # Adding a zero that depends on the ids keeps the positions from being a constant: TFLite
+        # would fold the lookup of constants into a float32 table, where it quantizes this one.
+        zero = ops.sum(ops.minimum(ops.cast(inputs, "int32"), 0), axis=0)  # [seq]
+        positions = ops.arange(length, dtype="int32") + zero
+        table = ops.slice(self.embeddings, (0, 0), (length, self.hidden_dim))
+        table = ops.cast(table, self.compute_dtype)
+        return ops.expand_dims(ops.take(table, positions, axis=0), 0)
 
     def compute_output_shape(self, inputs_shape):
         return (1, inputs_shape[1], self.hidden_dim)

@@ -82,9 +82,11 @@ class WordPieceTokenizer:
             ),
             np.uint8,
         )
-        self._is_suffix = np.array([token.startswith("##") for token in self.vocabulary])
         lengths = [len(token.removeprefix("##")) for token in self.vocabulary]
-        self._num_characters = np.minimum(lengths, MAX_CHARACTERS_PER_WORD + 1).astype(np.int8)
+        signs = [-1 if token.startswith("##") else 1 for token in self.vocabulary]
+        self._signed_lengths = np.multiply(
+            signs, np.clip(lengths, 1, MAX_CHARACTERS_PER_WORD + 1)
+        ).astype(np.int8)  # in characters; negative for a piece that continues a word
         # As functions, so that each graph holds the constants once, and an eager call is one call.
         self._graph, self._graph_with_offsets = (
             tf.function(
@@ -273,10 +275,10 @@ class WordPieceTokenizer:
         """
         row_splits = ids.row_splits
         ids, starts, ends = (tf.cast(x.flat_values, tf.int32) for x in (ids, starts, ends))
-        is_first = tf.logical_not(tf.gather(tf.constant(self._is_suffix), ids))  # [tokens]
+        signed_lengths = tf.cast(tf.gather(tf.constant(self._signed_lengths), ids), tf.int32)
+        is_first = signed_lengths > 0  # [tokens]
         word = tf.cumsum(tf.cast(is_first, tf.int32)) - 1  # [tokens], the word each belongs to
-        num_characters = tf.cast(tf.gather(tf.constant(self._num_characters), ids), tf.int32)
-        is_long = tf.math.segment_sum(num_characters, word) > MAX_CHARACTERS_PER_WORD  # [words]
+        is_long = tf.math.segment_sum(tf.abs(signed_lengths), word) > MAX_CHARACTERS_PER_WORD  # [words]
         is_long = tf.gather(is_long, word)  # [tokens]
         num_bytes = tf.gather(tf.math.segment_sum(ends - starts, word), word)  # [tokens]
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 numpy = keras.ops.convert_to_numpy
+QUICK = keras.backend.backend() != "tensorflow"  # JAX compiles every operation for every shape
 erf = np.vectorize(math.erf, otypes=["float64"])
 
 
@@ -83,7 +84,7 @@ def attention(layer, x, context=None, allowed=None):
 
 
 def feed_forward(layer, x):
-    inner = ACTIVATIONS[layer.activation_name](dense(layer.intermediate_dense, x))
+    inner = ACTIVATIONS[layer.get_config()["activation"]](dense(layer.intermediate_dense, x))
     return dense(layer.output_dense, inner)
 
 

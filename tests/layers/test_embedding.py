@@ -11,7 +11,7 @@ from lingxi.layers import (
     SinusoidalPosition,
     TokenEmbedding,
 )
-from tests.layers.reference import gradients, numpy, random
+from tests.layers.reference import QUICK, gradients, numpy, random
 
 IDS = np.array([[1, 4, 0, 1], [3, 3, 2, 4]], "int32")
 
@@ -66,7 +66,7 @@ def test_too_many_positions_say_what_to_do():
         layer(np.zeros((2, 8), "int32"))
 
 
-@settings(max_examples=15)
+@settings(max_examples=2 if QUICK else 15)
 @given(length=st.integers(1, 40), half=st.integers(1, 20), interleaved=st.booleans())
 def test_sinusoids_are_the_formula(length, half, interleaved):
     width = 2 * half

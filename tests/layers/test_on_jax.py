@@ -10,6 +10,12 @@ import keras
 import pytest
 
 ROOT = Path(__file__).parents[2]
+ON_JAX = {
+    "KERAS_BACKEND": "jax",
+    "JAX_PLATFORMS": "cpu",
+    # The time goes into compiling many small operations: compile them fast.
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+}
 
 
 @pytest.mark.slow
@@ -21,10 +27,12 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("room", ["layers", "zoo"])
 def test_all_tests_of_a_room_pass_on_jax(room):
     command = [sys.executable, "-m", "pytest", f"tests/{room}", "-m", "not tensorflow_only"]
+    if importlib.util.find_spec("xdist") is not None:
+        command += ["-n", "2"]
     result = subprocess.run(
-        [*command, "-p", "no:cacheprovider", "-p", "no:randomly"],
+        [*command, "-p", "no:cacheprovider"],
         cwd=ROOT,
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, **ON_JAX},
         capture_output=True,
         text=True,
     )

@@ -35,7 +35,7 @@ def test_an_unknown_activation_lists_the_known_ones():
         get_activation("mish")
 
 
-@settings(max_examples=20)
+@settings(max_examples=3 if reference.QUICK else 20)
 @given(leading=st.lists(st.integers(0, 4), min_size=1, max_size=4), features=st.integers(1, 5))
 def test_dense_is_a_product_on_the_last_axis_of_any_rank(leading, features):
     layer = built(Dense(3), None, features)
@@ -52,6 +52,12 @@ def test_dense_applies_its_activation():
 def test_layer_norm_is_the_formula(epsilon):
     layer, x = built(LayerNorm(epsilon=epsilon), None, None, 6), 3 * random(2, 5, 6) + 1
     np.testing.assert_allclose(numpy(layer(x)), reference.layer_norm(layer, x), atol=1e-5)
+
+
+def test_layer_norm_is_accurate_far_from_zero():
+    layer, x = built(LayerNorm(), None, None, 64), random(2, 5, 64) + 100
+    wanted = reference.layer_norm(layer, x.astype("float64"))
+    np.testing.assert_allclose(numpy(layer(x)), wanted, atol=1e-4)
 
 
 def test_layer_norm_of_equal_values_is_finite():

@@ -1,4 +1,4 @@
-"""Importing TensorFlow without its start-up log."""
+"""Loading and running TensorFlow without the log of its C++ libraries."""
 
 import contextlib
 import os
@@ -6,41 +6,37 @@ import re
 import sys
 import tempfile
 
-# A line of C++ log that no user needs: information and warnings, or that there is no GPU.
+# Lines that no user needs: information, warnings to developers, and that there is no GPU.
 _NOISE = re.compile(
     r"[IW]\d{4} |WARNING: All log messages before absl|INFO: |E\d{4} .*failed call to cuInit"
 )
 
 
 @contextlib.contextmanager
-def quiet_start(debug=False):
-    """Around the imports that load TensorFlow: hold back what its C++ code prints meanwhile.
+def quiet_tensorflow(debug=False):
+    """Around the code that first loads or runs TensorFlow: hold back what is written to stderr.
 
-    `TF_CPP_MIN_LOG_LEVEL` does not reach the lines printed while its libraries load. Errors are
-    printed when the block ends; everything is, if the block fails or `debug` is set.
+    `TF_CPP_MIN_LOG_LEVEL` does not reach the lines that C++ prints while the libraries load. What
+    is not noise is printed when the block ends; with `debug` nothing is held back.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only, from now on
-    if debug or "tensorflow" in sys.modules:
+    if debug:
         yield
         return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only, once the libraries are loaded
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), 2)
-        is_noise = _NOISE.match
         try:
             yield
             _find_devices()
-        except BaseException:
-            is_noise = bool  # of no line of text but an empty one
-            raise
         finally:
             sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)
             log.seek(0)
             for line in log.read().decode(errors="replace").splitlines(keepends=True):
-                if not is_noise(line):
+                if not _NOISE.match(line):
                     sys.stderr.write(line)
 
 

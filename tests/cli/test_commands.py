@@ -1,0 +1,271 @@
+"""What each command does, called in this process."""
+
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+
+from lingxi.cli import evaluate, table_files
+
+FAST = ("--epochs", "1", "--batch_size", "4", "--max_length", "16")
+
+
+@pytest.fixture(scope="session")
+def exports(model, tmp_path_factory):
+    """Paths of a SavedModel and of a TFLite file of the classifier."""
+    from lingxi import export
+    from lingxi.tasks import TextClassifier
+
+    directory = tmp_path_factory.mktemp("exports")
+    classifier = TextClassifier.from_preset(str(model))
+    export.saved_model(classifier, directory / "serving")
+    export.tflite(classifier, directory / "model.tflite", quantize="int8")
+    return directory / "serving", directory / "model.tflite"
+
+
+# train
+
+
+def test_train_with_validation(lingxi, model, table, tmp_path):
+    arguments = ("--data", table, "--validation", table, "--preset", model, "--output", "out/new")
+    outcome = lingxi("train", *arguments, *FAST, "--seed", 1, "--learning_rate", "0.001")
+    assert outcome.status == 0, outcome.err
+    assert "Saved to out/new; validation accuracy" in outcome.out
+    assert "lingxi predict --model out/new" in outcome.out
+    config = json.loads((tmp_path / "out/new/config.json").read_text())
+    assert config["id2label"] == {"0": "negative", "1": "positive"}
+    assert config["lingxi"]["max_length"] == 16
+
+    again = lingxi("train", *arguments, *FAST)
+    assert again.status == 1
+    assert "not empty; --overwrite replaces it" in again.err
+    assert lingxi("train", *arguments, *FAST, "--overwrite").status == 0
+
+
+def test_train_is_repeatable_with_a_seed(lingxi, model, table, tmp_path):
+    for name in ("a", "b"):
+        lingxi("train", "--data", table, "--preset", model, "--output", name, *FAST, "--seed", 3)
+    first, second = (tmp_path / name / "model.safetensors" for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_train_pairs_with_several_labels(lingxi, model, jsonl, tmp_path):
+    data = jsonl(
+        {"text": "a", "second": "b", "label": ["x", "y"]},
+        {"text": "c", "second": "d", "label": []},
+        {"text": "e", "second": "f", "label": "z|x"},
+    )
+    columns = ("--data", data, "--pair_column", "second")
+    fit = ("--preset", model, "--output", "new", "--multi_label", *FAST)
+    outcome = lingxi("train", *columns, *fit)
+    assert outcome.status == 0, outcome.err
+    config = json.loads((tmp_path / "new/config.json").read_text())
+    assert list(config["id2label"].values()) == ["x", "y", "z"]
+    assert config["problem_type"] == "multi_label_classification"
+
+    measured = lingxi("evaluate", "--model", "new", *columns, "--json")
+    assert set(json.loads(measured.out)["labels"]) == {"x", "y", "z"}
+    assert lingxi("predict", "--model", "new", *columns).out.count("\t") == 9
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--labels", "positive,neutral"), "label 'negative' is none of positive, neutral"),
+        (("--data", "nowhere.csv"), "nowhere.csv: No such file"),
+        (("--data", "."), "must end in .csv"),
+        (("--text_column", "review"), "no column 'review'; there are 'text', 'label'"),
+        (("--label_column", "text", "--text_column", "label", "--data", "one.csv"), "only the"),
+        (("--output", "file/new"), "Not a directory"),
+        (("--output", "file"), "is a file"),
+        (("--output", "full", "--overwrite"), "other things than a classifier"),
+        (("--preset", "nowhere"), "no preset or directory 'nowhere'"),
+        (("--preset", "bert_tiny"), "vocab"),
+        (("--max_length", "1000"), "max_length must be from 3 to 32"),
+        (("--learning_rate", "1e30"), "Lower --learning_rate"),
+    ],
+)
+def test_train_fails_in_one_line(lingxi, model, table, tmp_path, change, message):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.tex").write_text("")
+    (tmp_path / "one.csv").write_text("label,text\na,x\nb,x\n")
+    before = sorted(tmp_path.rglob("*"))
+    flags = ("--data", table, "--preset", model, "--output", "new", *FAST)
+    outcome = lingxi("train", *flags, *change)
+    assert outcome.status == 1
+    assert message in outcome.err
+    assert "lingxi: error: " in outcome.err.splitlines()[-1]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+# evaluate
+
+
+def test_evaluate_equals_keras(lingxi, model, table):
+    from lingxi.tasks import TextClassifier
+
+    data = table_files.read(table, "text", label_column="label")
+    classifier = TextClassifier.from_preset(str(model))
+    expected = classifier.evaluate(data.texts, data.labels, return_dict=True, verbose=0)
+    outcome = lingxi("evaluate", "--model", model, "--data", table, "--json")
+    report = json.loads(outcome.out)
+    assert report["examples"] == len(data.texts)
+    assert report["accuracy"] == pytest.approx(expected["accuracy"])
+    assert report["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+    readable = lingxi("evaluate", "--model", model, "--data", table).out
+    assert f"accuracy  {report['accuracy']:.4f}" in readable
+    assert "precision  recall      F1  support" in readable
+
+
+def test_evaluate_exports(lingxi, model, table, exports):
+    keras, *found = (
+        json.loads(lingxi("evaluate", "--model", path, "--data", table, "--json").out)
+        for path in (model, *exports)
+    )
+    for report in found:
+        assert report["accuracy"] == keras["accuracy"]
+        assert report["loss"] == pytest.approx(keras["loss"], abs=0.02)
+
+
+def test_evaluate_names_the_line_of_an_unknown_label(lingxi, model, jsonl):
+    data = jsonl({"text": "a", "label": "positive"}, {"text": "b", "label": "neutral"})
+    outcome = lingxi("evaluate", "--model", model, "--data", data)
+    assert "rows.jsonl:2: label 'neutral' is none of negative, positive" in outcome.err
+
+
+def test_measures_by_hand():
+    targets = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]], bool)
+    probabilities = np.array([[0.5, 0.4, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.3, 0.6, 0.1]])
+    report = evaluate.measure(targets, probabilities, ["a", "b", "c"], multi_label=False)
+    assert report["accuracy"] == 0.75
+    assert report["loss"] == pytest.approx(-np.mean(np.log([0.5, 0.2, 0.8, 0.6])))
+    assert report["labels"]["a"] == {
+        "precision": 1,
+        "recall": 0.5,
+        "f1": pytest.approx(2 / 3),
+        "support": 2,
+    }
+    assert report["labels"]["b"]["precision"] == pytest.approx(2 / 3)
+    assert report["labels"]["c"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+    assert report["macro_f1"] == pytest.approx((2 / 3 + 4 / 5 + 0) / 3)
+
+    several = evaluate.measure(targets, probabilities, ["a", "b", "c"], multi_label=True)
+    assert several["accuracy"] == pytest.approx(10 / 12)
+    assert math.isfinite(several["loss"])
+    certain = evaluate.measure(targets, 1.0 - targets, ["a", "b", "c"], multi_label=True)
+    assert math.isfinite(certain["loss"])
+
+
+# predict
+
+
+def test_predict_arguments_from_every_kind_of_model(lingxi, model, exports):
+    answers = set()
+    for path in (model, *exports):
+        outcome = lingxi("predict", "--model", path, "a great\n film", "--", "-5 stars")
+        assert outcome.status == 0, outcome.err
+        rows = [line.split("\t") for line in outcome.out.splitlines()]
+        assert [row[2] for row in rows] == ["a great film", "-5 stars"]
+        answers.add(tuple(row[0] for row in rows))
+    assert len(answers) == 1
+
+
+def test_predict_standard_input(lingxi, model, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("a film\r\n\nbad"))
+    outcome = lingxi("predict", "--model", model, "-")
+    assert [line.split("\t")[2] for line in outcome.out.splitlines()] == ["a film", "", "bad"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    empty = lingxi("predict", "--model", model, "-")
+    assert (empty.status, empty.out) == (0, "")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv"])
+def test_predict_a_file(lingxi, model, table, tmp_path, suffix):
+    name = f"out/labelled.{suffix}"
+    outcome = lingxi("predict", "--model", model, "--data", table, "--output", name)
+    assert "Wrote 12 predictions" in outcome.out
+    written = table_files.read(tmp_path / name, "text", label_column="label")
+    assert written.texts == table_files.read(table, "text").texts
+    assert set(written.labels) <= {"negative", "positive"}
+    if suffix == "jsonl":
+        row = json.loads((tmp_path / name).read_text().splitlines()[0])
+        assert row["probabilities"][row["label"]] == pytest.approx(row["score"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "nowhere", "text"), "no preset or directory 'nowhere'"),
+        (("--model", "{model}", "text", "--output", "a.xml"), "must end in .csv"),
+        (("--model", "{table}", "text"), "not an artifact of lingxi"),
+    ],
+)
+def test_predict_fails_in_one_line(lingxi, model, table, arguments, message):
+    arguments = (argument.format(model=model, table=table) for argument in arguments)
+    outcome = lingxi("predict", *arguments)
+    assert outcome.status == 1
+    assert message in outcome.err
+
+
+# export, list, inspect
+
+
+@pytest.mark.parametrize(
+    ("flags", "format"),
+    [
+        (("--format", "saved_model", "--output", "serving"), "SavedModel float32"),
+        (
+            ("--format", "tflite", "--output", "a.tflite", "--quantize", "int8", "--input", "ids"),
+            "TFLite int8",
+        ),
+    ],
+)
+def test_export(lingxi, model, tmp_path, flags, format):
+    outcome = lingxi("export", "--model", model, "--max_length", 16, *flags)
+    assert outcome.status == 0, outcome.err
+    assert format in outcome.out and "label agreement" in outcome.out
+    assert lingxi("predict", "--model", flags[3], "a film").out.count("\t") == 2
+
+
+def test_export_fails_in_one_line(lingxi, model, tmp_path):
+    outcome = lingxi("export", "--model", model, "--format", "tflite", "--output", "model.bin")
+    assert (outcome.status, outcome.err.count("\n")) == (1, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list(lingxi):
+    out = lingxi("list").out
+    assert "bert_base                 12     768     12  109,482,240  random" in out
+    assert "minilm_l6_en_uncased: " in out
+
+
+def test_inspect_a_preset(lingxi, model, vocabulary):
+    from lingxi.tasks import TextClassifier
+
+    out = " ".join(lingxi("inspect", model).out.split())
+    num_parameters = TextClassifier.from_preset(str(model)).count_params()
+    assert f"parameters {num_parameters:,} (F32)" in out
+    assert f"vocabulary {len(vocabulary):,} tokens" in out
+    assert "labels negative, positive (one a text)" in out
+    assert "max_length 32" in out
+
+
+def test_inspect_exports(lingxi, exports):
+    serving, tflite = (" ".join(lingxi("inspect", path).out.split()) for path in exports)
+    assert "format SavedModel of TensorFlow" in serving
+    assert "signature serving_default input text string [?]" in serving
+    assert "format TensorFlow Lite" in tflite
+    assert "signature serving_default input text string [1]" in tflite
+    assert "custom operators FastBertNormalize" in tflite
+    assert "quantization int8" in tflite
+    for out in (serving, tflite):
+        assert "labels negative, positive (one a text)" in out
+
+
+def test_inspect_something_else(lingxi, tmp_path):
+    assert "neither a classifier" in lingxi("inspect", tmp_path).err
+    assert "no preset or directory 'nowhere'" in lingxi("inspect", "nowhere").err
