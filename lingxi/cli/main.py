@@ -40,13 +40,13 @@ def main(argv):
         return _dispatch(argv[1:])
     except (app.UsageError, flags.Error) as error:
         return _fail(error, argv, BAD_USAGE)
-    except KeyboardInterrupt:
-        print("\nlingxi: interrupted; nothing was written", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if _is_interrupt(error):
+            print("\nlingxi: interrupted; nothing was written", file=sys.stderr)
+            return INTERRUPTED
         return _fail(error, argv, FAILURE)
 
 
@@ -95,6 +95,13 @@ def _help():
             "lingxi COMMAND --help shows the flags of a command and an example.",
             "lingxi --version shows the version.",
         ]
+    )
+
+
+def _is_interrupt(error):
+    """Whether it is Ctrl-C, or what a library made of it while it was importing or training."""
+    return isinstance(error, KeyboardInterrupt) or (
+        error is not None and _is_interrupt(error.__cause__ or error.__context__)
     )
 
 

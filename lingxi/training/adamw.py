@@ -1,4 +1,4 @@
-"""AdamW whose TensorFlow step passes once over the weights."""
+"""AdamW whose TensorFlow step passes over the weights as few times as it can."""
 
 import keras
 
@@ -11,12 +11,14 @@ if _ON_TENSORFLOW:
 class AdamW(keras.optimizers.AdamW):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2017).
 
-    The numbers are those of `keras.optimizers.AdamW`. On TensorFlow each variable is updated by
-    one fused kernel, where Keras runs a dozen operations that each read and write all weights.
+    The numbers are those of `keras.optimizers.AdamW`. A small model's step is bound by memory:
+    on TensorFlow each variable is updated by one fused kernel, where Keras runs a dozen
+    operations that each read and write all weights, and the gradient of an embedding table stays
+    sparse until then. Under a `tf.distribute` strategy and on other backends Keras' step is run.
     """
 
     def update_step(self, gradient, variable, learning_rate):
-        if not self._fused(gradient, variable):
+        if not self._fused():
             super().update_step(gradient, variable, learning_rate)
             return
         index = self._get_variable_index(variable)
@@ -34,15 +36,43 @@ class AdamW(keras.optimizers.AdamW):
             grad=tf.convert_to_tensor(gradient),
         )
 
-    def _fused(self, gradient, variable):
-        return (
-            _ON_TENSORFLOW
-            and not self.amsgrad
-            and not tf.distribute.has_strategy()
-            and keras.backend.standardize_dtype(variable.dtype) == "float32"
-            and isinstance(gradient, (tf.Tensor, tf.IndexedSlices))
-        )
+    def _apply_weight_decay(self, variables):
+        if self.weight_decay is None or not self._fused():
+            super()._apply_weight_decay(variables)
+            return
+        kept = 1.0 - tf.cast(self.learning_rate, tf.float32) * self.weight_decay
+        for variable in variables:
+            if self._use_weight_decay(variable):
+                variable = _tensorflow_variable(variable)
+                variable.assign(variable * kept)
+
+    def _clip_gradients(self, grads):
+        if not self.global_clipnorm or not self._fused():
+            return super()._clip_gradients(grads)
+        grads = [_without_duplicates(grad) for grad in grads]
+        squares = [tf.nn.l2_loss(getattr(grad, "values", grad)) for grad in grads]
+        norm = tf.sqrt(2.0 * tf.add_n(squares))
+        scale = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm)
+        return [_scaled(grad, scale) for grad in grads]
+
+    def _fused(self):
+        return _ON_TENSORFLOW and not self.amsgrad and not tf.distribute.has_strategy()
 
 
 def _tensorflow_variable(variable):
     return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _without_duplicates(grad):
+    """A sparse gradient with each row of the table at most once."""
+    if not isinstance(grad, tf.IndexedSlices):
+        return grad
+    rows, position = tf.unique(grad.indices)
+    values = tf.math.unsorted_segment_sum(grad.values, position, tf.size(rows))
+    return tf.IndexedSlices(values, rows, grad.dense_shape)
+
+
+def _scaled(grad, scale):
+    if isinstance(grad, tf.IndexedSlices):
+        return tf.IndexedSlices(grad.values * scale, grad.indices, grad.dense_shape)
+    return grad * scale

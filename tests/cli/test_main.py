@@ -15,7 +15,6 @@ ROOT = pathlib.Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "lingxi.cli.main"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 ENVIRONMENT.pop("TF_CPP_MIN_LOG_LEVEL", None)  # as in a user's shell
-FIT = ("--preset", "{model}", "--data", "{table}", "--output", "new")
 
 
 def run(*arguments, **kwargs):
@@ -61,7 +60,7 @@ def test_help_needs_no_tensorflow():
     code = (
         "import sys; from lingxi.cli import main; main.main(['lingxi', '--help']);"
         "main.main(['lingxi', 'train', '--help']);"
-        "assert not {'tensorflow', 'keras', 'numpy.linalg.lapack'} & set(sys.modules)"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, check=True, timeout=60)
 
@@ -84,7 +83,7 @@ def test_version(lingxi):
         (["inspect"], "one path"),
         (["export", "--model", "m", "--output", "o", "--format", "onnx"], "saved_model|tflite"),
         (
-            "export --model m --output o --format tflite --precision bfloat16".split(),
+            ["export", "--model=m", "--output=o", "--format=tflite", "--precision=bfloat16"],
             "--precision is only for --format saved_model",
         ),
     ],
@@ -109,6 +108,21 @@ def test_an_unexpected_error_is_one_line_unless_debugging(lingxi, monkeypatch):
     assert "Traceback" in lingxi("list", "--debug").err
 
 
+def test_an_interrupt_that_a_library_wrapped_is_one(lingxi, monkeypatch):
+    def fail(arguments):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interrupt:
+            raise RuntimeError("while importing") from interrupt
+
+    from lingxi.cli import list_presets
+
+    monkeypatch.setattr(list_presets, "run", fail)
+    outcome = lingxi("list")
+    assert outcome.status == 130
+    assert outcome.err == "\nlingxi: interrupted; nothing was written\n"
+
+
 def test_flags_return_to_their_defaults(lingxi, tmp_path):
     (tmp_path / "a.csv").write_text("text,label\n")
     assert lingxi("inspect", "--debug", "a.csv").err.startswith("Traceback")
@@ -125,22 +139,15 @@ def test_errors_of_tensorflow_are_let_through(capfd):
     assert capfd.readouterr().err == "E0000 00:00:1.5 1 cuda.cc:9] the driver is too old\n"
 
 
-def test_train_and_predict_in_real_processes(model, table, tmp_path):
-    fit = [argument.format(model=model, table=table) for argument in FIT]
-    trained = run("train", *fit, "--epochs", 1, "--batch_size", 4, cwd=tmp_path)
-    assert trained.returncode == 0, trained.stderr
-    assert "Saved to new; training accuracy" in trained.stdout
-    assert all(line.startswith("lingxi: ") for line in trained.stderr.splitlines())
-
-    with_lines = run("predict", "--model", "new", "-", input="a film\nnot good\n", cwd=tmp_path)
-    assert with_lines.returncode == 0
-    assert with_lines.stderr == ""
-    rows = [line.split("\t") for line in with_lines.stdout.splitlines()]
+def test_predict_in_a_real_process_prints_nothing_else(model):
+    outcome = run("predict", "--model", model, "-", input="a film\nnot good\n")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    rows = [line.split("\t") for line in outcome.stdout.splitlines()]
     assert [row[2] for row in rows] == ["a film", "not good"]
 
 
 def test_control_c_leaves_nothing(model, table, tmp_path):
-    fit = [argument.format(model=model, table=table) for argument in FIT]
+    fit = ["--preset", model, "--data", table, "--output", "new"]
     process = subprocess.Popen(
         [*COMMAND, "train", *fit, "--epochs", "100000"],
         env=ENVIRONMENT,
@@ -156,6 +163,6 @@ def test_control_c_leaves_nothing(model, table, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted; nothing was written" in err
-    assert "Traceback" not in err
+    assert err.endswith("\n\nlingxi: interrupted; nothing was written\n")
+    assert all(line.startswith("lingxi: ") for line in err.splitlines() if line)
     assert list(tmp_path.iterdir()) == []

@@ -97,7 +97,7 @@ def test_errors_name_file_and_line(read, name, content, message):
 
 
 def test_unknown_labels_name_their_line(read):
-    with pytest.raises(ValueError, match="a.csv:3: label 'z' is none of x, y"):
+    with pytest.raises(ValueError, match=r"a\.csv:3: label 'z' is none of x, y"):
         read("a.csv", "text,label\na,x\nb,z\n").check_labels(["x", "y"])
 
 

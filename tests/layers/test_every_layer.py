@@ -37,7 +37,7 @@ LAYERS = {
         HIDDEN,
     ),
     "Pooler": (lambda **k: layers.Pooler(7, "he_normal", **k), HIDDEN),
-    "PositionEmbedding": (lambda **k: layers.PositionEmbedding(9, 8, "normal", **k), HIDDEN),
+    "PositionEmbedding": (lambda **k: layers.PositionEmbedding(9, 8, "normal", **k), TOKENS),
     "SegmentEmbedding": (lambda **k: layers.SegmentEmbedding(5, 8, "normal", **k), TOKENS),
     "SinusoidalPosition": (lambda **k: layers.SinusoidalPosition(8, False, **k), HIDDEN),
     "TokenEmbedding": (lambda **k: layers.TokenEmbedding(5, 8, "normal", **k), TOKENS),
