@@ -100,8 +100,6 @@ def run(arguments):
         vocabulary=FLAGS.vocabulary,
         dtype=FLAGS.precision,
     )
-    steps = FLAGS.epochs * math.ceil(len(data.texts) / FLAGS.batch_size)
-    classifier.compile(_optimizer(FLAGS.learning_rate, steps))
     history = classifier.fit(
         data.texts,
         data.labels,
@@ -109,6 +107,7 @@ def run(arguments):
         epochs=FLAGS.epochs,
         batch_size=FLAGS.batch_size,
         seed=FLAGS.seed,
+        learning_rate=FLAGS.learning_rate,
         verbose=1 if sys.stdout.isatty() else 2,  # in a log file, a line an epoch
     ).history
     if not math.isfinite(history["loss"][-1]):
@@ -144,13 +143,3 @@ def _labels_in(data):
     if len(labels) < 2 and not FLAGS.multi_label:
         raise ValueError(f"{data.path} has only the label {labels.pop()!r}; there must be two")
     return sorted(labels)
-
-
-def _optimizer(learning_rate, steps):
-    """The default optimizer of a `TextClassifier`, at another rate."""
-    from lingxi.training import AdamW, WarmupLinearDecay
-
-    schedule = WarmupLinearDecay(learning_rate, math.ceil(steps / 10), steps)
-    optimizer = AdamW(schedule, weight_decay=0.01, global_clipnorm=1.0)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer

@@ -13,6 +13,8 @@ from lingxi.tasks.text_data import split_pairs
 from lingxi.text import WordPieceTokenizer
 from lingxi.text.strings import as_strings
 
+BATCH_SIZE = 32
+
 
 def load(path):
     """The artifact at `path`, with the verb of its task (`classify`).
@@ -48,9 +50,12 @@ class _Classifier:
         if not len(first):
             return []
         labels, multi_label = self.metadata["labels"], self.metadata["multi_label"]
-        return [
-            classification(labels, row, multi_label) for row in self.probabilities(first, second)
-        ]
+        answers = []
+        for start in range(0, len(first), BATCH_SIZE):
+            part = slice(start, start + BATCH_SIZE)
+            rows = self.probabilities(first[part], None if second is None else second[part])
+            answers += [classification(labels, row, multi_label) for row in rows]
+        return answers
 
 
 class SavedModelArtifact(_Classifier):
@@ -124,7 +129,7 @@ class TFLiteArtifact(_Classifier):
             described[name] = tuple(
                 {
                     key: f"{np.dtype(d['dtype']).name}{d['shape_signature'].tolist()}"
-                    for key, d in details.items()
+                    for key, d in sorted(details.items())
                 }
                 for details in (runner.get_input_details(), runner.get_output_details())
             )
@@ -132,4 +137,6 @@ class TFLiteArtifact(_Classifier):
 
 
 def _specs(structure):
-    return {name: f"{spec.dtype.name}{spec.shape.as_list()}" for name, spec in structure.items()}
+    return {
+        name: f"{spec.dtype.name}{spec.shape.as_list()}" for name, spec in sorted(structure.items())
+    }

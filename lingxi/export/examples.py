@@ -24,7 +24,7 @@ TEXTS = [
     "Café crème à l'École: naïve, façade, Ünbelievable.",
     "Доставка опоздала на два часа.",
     "https://example.com/a?b=c&d=1 have you read this?",
-    "she said \"it's fine\" and left (nobody believed her)",
+    'she said "it\'s fine" and left (nobody believed her)',
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "Two adults, one child, arriving on Friday evening and leaving on Sunday: do you have a room "
     "with a view of the lake, and is breakfast included in the price that your site shows?",

@@ -72,9 +72,7 @@ def _convert(task, quantize, input, pairs, max_length):
     if input == "text":
 
         def answers(text, pair=None):
-            return task.serving_function(
-                text, pair, max_length=max_length, padding="max_length"
-            )
+            return task.serving_function(text, pair, max_length=max_length, padding="max_length")
 
         texts = [tf.TensorSpec([1], tf.string, name=name) for name in ("text", "pair")]
         signature = texts if pairs else texts[:1]

@@ -1,6 +1,7 @@
 """Proof that an artifact gives the answers of its task."""
 
 import dataclasses
+import itertools
 import pathlib
 import statistics
 import time
@@ -84,7 +85,7 @@ def verify(task, path, examples=None, min_agreement=None):
     settings = artifact.metadata
     precision = settings.get("precision") or settings.get("quantize") or "float32"
     if examples is None:
-        examples = list(zip(TEXTS, TEXTS[1:], strict=False)) if settings["pairs"] else TEXTS
+        examples = list(itertools.pairwise(TEXTS)) if settings["pairs"] else TEXTS
     if not len(examples):
         raise ValueError("verification needs at least one example, got none")
     expected = _probabilities(task, examples, settings)
@@ -123,7 +124,9 @@ def _probabilities(task, examples, settings):
     if settings["max_length"] == task.max_length:
         answers = task.classify(examples, verbose=False)
         return np.array([list(answer.probabilities.values()) for answer in answers])
-    texts, pairs = (examples, None) if not settings["pairs"] else map(list, zip(*examples, strict=True))
+    texts, pairs = (
+        (examples, None) if not settings["pairs"] else map(list, zip(*examples, strict=True))
+    )
     inputs = task.tokenizer(texts, pairs, max_length=settings["max_length"])
     return task.answers(inputs)["probabilities"].numpy()
 

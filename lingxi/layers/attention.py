@@ -151,7 +151,7 @@ class MultiHeadAttention(keras.layers.Layer):
         return ops.reshape(mixed, (batch, length, self.hidden_dim))
 
     def _mask(self, scores, padding_mask, attention_mask, causal, cache_index):
-        """All masks as one, broadcastable to `[batch, heads, query, key]`; None if there is none."""
+        """All masks as one that broadcasts to `[batch, heads, query, key]`, or None."""
         masks = []
         if padding_mask is not None:
             batch, key = ops.shape(padding_mask)

@@ -127,7 +127,7 @@ class TextClassifier(keras.Model):
             ]
         kwargs.setdefault("jit_compile", False)  # shapes vary: XLA would compile for each
         super().compile(
-            optimizer=self._default_optimizer() if optimizer is None else optimizer,
+            optimizer=_default_optimizer(LEARNING_RATE) if optimizer is None else optimizer,
             loss=loss,
             metrics=metrics,
             **kwargs,
@@ -144,6 +144,7 @@ class TextClassifier(keras.Model):
         sample_weight=None,
         shuffle=True,
         seed=None,
+        learning_rate=LEARNING_RATE,
         **kwargs,
     ):
         """Train on raw texts.
@@ -159,6 +160,8 @@ class TextClassifier(keras.Model):
             class_weight: `{label name or id: weight}`.
             sample_weight: `[examples]`.
             seed: of the order of the examples.
+            learning_rate: the peak of the default schedule; an optimizer given to `compile` has
+                its own.
             epochs, batch_size, shuffle, kwargs: as in `keras.Model.fit`.
         """
         if isinstance(x, str):
@@ -174,11 +177,11 @@ class TextClassifier(keras.Model):
             validation_data = self._batches(x, y, batch_size, "sorted", *weight)["x"]
         elif isinstance(validation_data, tf.data.Dataset):
             validation_data = self._tokenized_dataset(validation_data, batch_size)
-        if not isinstance(data["x"], tf.data.Dataset):
-            kwargs["shuffle"] = shuffle
+        # A data set of ours is shuffled already; Keras warns when asked to shuffle one again.
+        kwargs["shuffle"] = shuffle and not isinstance(data["x"], tf.data.Dataset)
         if self._compiled_by_default:
             steps = kwargs.get("steps_per_epoch") or _steps_per_epoch(data)
-            self.compile(self._default_optimizer(steps and epochs * steps))
+            self.compile(_default_optimizer(learning_rate, steps and epochs * steps))
             self._compiled_by_default = True
         return super().fit(
             **data,
@@ -280,9 +283,7 @@ class TextClassifier(keras.Model):
             "probabilities": answers["probabilities"],
         }
 
-    def serving_function(
-        self, text, pair=None, max_length=None, padding="longest", answers=None
-    ):
+    def serving_function(self, text, pair=None, max_length=None, padding="longest", answers=None):
         """Raw texts to final answers: the one function that every artifact runs.
 
         Args:
@@ -429,14 +430,6 @@ class TextClassifier(keras.Model):
 
     # Data
 
-    def _default_optimizer(self, total_steps=None):
-        rate = LEARNING_RATE
-        if total_steps:
-            rate = WarmupLinearDecay(LEARNING_RATE, math.ceil(total_steps / 10), total_steps)
-        optimizer = AdamW(rate, weight_decay=0.01, global_clipnorm=1.0)
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        return optimizer
-
     def _batches(self, x, y, batch_size, order, sample_weight=None, seed=None):
         """The arguments `x`, `y`, … of `keras.Model.fit` for anything that `fit` accepts."""
         if isinstance(x, tf.data.Dataset):
@@ -540,6 +533,15 @@ class TextClassifier(keras.Model):
             f"unknown label {label!r}; this classifier has {self.labels} "
             f"(or their ids 0 to {len(self.labels) - 1})"
         )
+
+
+def _default_optimizer(learning_rate, total_steps=None):
+    if total_steps:
+        warmup_steps = math.ceil(total_steps / 10)
+        learning_rate = WarmupLinearDecay(learning_rate, warmup_steps, total_steps)
+    optimizer = AdamW(learning_rate, weight_decay=0.01, global_clipnorm=1.0)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
 
 
 def classification(labels, probabilities, multi_label):

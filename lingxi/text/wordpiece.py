@@ -278,7 +278,9 @@ class WordPieceTokenizer:
         signed_lengths = tf.cast(tf.gather(tf.constant(self._signed_lengths), ids), tf.int32)
         is_first = signed_lengths > 0  # [tokens]
         word = tf.cumsum(tf.cast(is_first, tf.int32)) - 1  # [tokens], the word each belongs to
-        is_long = tf.math.segment_sum(tf.abs(signed_lengths), word) > MAX_CHARACTERS_PER_WORD  # [words]
+        is_long = (
+            tf.math.segment_sum(tf.abs(signed_lengths), word) > MAX_CHARACTERS_PER_WORD
+        )  # [words]
         is_long = tf.gather(is_long, word)  # [tokens]
         num_bytes = tf.gather(tf.math.segment_sum(ends - starts, word), word)  # [tokens]
 

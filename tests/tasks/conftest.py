@@ -23,12 +23,15 @@ def toy():
 
 @pytest.fixture
 def learner(tiny_classifier):
-    """A function: a new classifier, compiled to learn the toy task in a few epochs."""
+    """A function: a new classifier, compiled to learn the toy task in a few epochs.
+
+    With `eager=True` it trains without building graphs: faster for the few steps of most tests.
+    """
     from lingxi.training import AdamW
 
-    def make(**kwargs):
+    def make(eager=True, **kwargs):
         classifier = tiny_classifier(**kwargs)
-        classifier.compile(AdamW(3e-3))
+        classifier.compile(AdamW(3e-3), run_eagerly=eager)
         return classifier
 
     return make

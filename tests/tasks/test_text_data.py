@@ -181,7 +181,7 @@ class LingxiToy(tfds.core.GeneratorBasedBuilder):
     def _info(self):
         names = None if self.builder_config.name == "plain" else ["negative", "positive"]
         label = tfds.features.ClassLabel(names=names) if names else tfds.features.Scalar("int64")
-        features = {"sentence": tfds.features.Text(), "label": label, "idx": "int32"}
+        features = {"sentence": tfds.features.Text(), "label": label, "idx": tfds.features.Scalar("int32")}
         if self.builder_config.name == "pair":
             features = {
                 "premise": tfds.features.Text(), "hypothesis": tfds.features.Text(), "label": label
