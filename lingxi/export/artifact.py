@@ -47,6 +47,11 @@ class _Classifier:
             raise ValueError(f"{self.path} was exported for {wanted}; got the other kind")
         first = as_strings(first, "texts")
         second = None if second is None else as_strings(second, "pairs")
+        if second is not None and len(first) != len(second):
+            raise ValueError(
+                f"texts and pairs must be equally many, got {len(first)} texts and "
+                f"{len(second)} pairs"
+            )
         if not len(first):
             return []
         labels, multi_label = self.metadata["labels"], self.metadata["multi_label"]

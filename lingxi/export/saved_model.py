@@ -52,6 +52,8 @@ def saved_model(
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
     directory = pathlib.Path(directory)
     version = _next_version(directory) if version is None else int(version)
+    if version < 0:
+        raise ValueError(f"version must be a whole number, 0 or more, got {version}")
     if (directory / str(version)).exists():
         raise FileExistsError(
             f"{directory / str(version)} exists; leave `version` out to write the next one"

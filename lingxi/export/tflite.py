@@ -53,6 +53,8 @@ def tflite(
     path = pathlib.Path(path)
     if path.suffix != ".tflite":
         raise ValueError(f"path must end in .tflite, got {str(path)!r}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a directory; a TFLite file cannot replace it")
     max_length = task.checked_max_length(max_length)
 
     with atomic_path(path) as temporary:

@@ -88,6 +88,12 @@ def verify(task, path, examples=None, min_agreement=None):
         examples = list(itertools.pairwise(TEXTS)) if settings["pairs"] else TEXTS
     if not len(examples):
         raise ValueError("verification needs at least one example, got none")
+    if (settings["labels"], settings["multi_label"]) != (task.labels, task.multi_label):
+        raise VerificationError(
+            f"the artifact's labels are {settings['labels']} (multi_label="
+            f"{settings['multi_label']}), but the task's are {task.labels} "
+            f"(multi_label={task.multi_label})"
+        )
     expected = _probabilities(task, examples, settings)
     found = np.array([list(a.probabilities.values()) for a in artifact.classify(examples)])
 

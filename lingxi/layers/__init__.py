@@ -3,7 +3,6 @@
 from lingxi.layers.activation import get_activation
 from lingxi.layers.attention import MultiHeadAttention
 from lingxi.layers.dense import Dense
-from lingxi.layers.dropout import Dropout
 from lingxi.layers.embedding import (
     PositionEmbedding,
     SegmentEmbedding,
@@ -17,7 +16,6 @@ from lingxi.layers.pooler import Pooler
 
 __all__ = [
     "Dense",
-    "Dropout",
     "EncoderBlock",
     "FeedForward",
     "LayerNorm",

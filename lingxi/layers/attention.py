@@ -4,7 +4,6 @@ import keras
 from keras import ops
 
 from lingxi.layers.dense import Dense
-from lingxi.layers.dropout import Dropout
 
 
 @keras.saving.register_keras_serializable(package="lingxi")
@@ -61,7 +60,9 @@ class MultiHeadAttention(keras.layers.Layer):
         else:
             self.query_key_value_dense = dense(3 * hidden_dim, "query_key_value")
         self.output_dense = dense(hidden_dim, "output")
-        self.weights_dropout = Dropout(dropout, dtype=self.dtype_policy, name="weights_dropout")
+        self.weights_dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="weights_dropout"
+        )
 
     def build(self, inputs_shape, context_shape=None):
         width = inputs_shape[-1]

@@ -3,7 +3,6 @@
 import keras
 
 from lingxi.layers.attention import MultiHeadAttention
-from lingxi.layers.dropout import Dropout
 from lingxi.layers.feed_forward import FeedForward
 from lingxi.layers.layer_norm import LayerNorm
 
@@ -59,7 +58,7 @@ class EncoderBlock(keras.layers.Layer):
             dtype=dtype,
             name="attention",
         )
-        self.attention_dropout_layer = Dropout(self.dropout, dtype=dtype)
+        self.attention_dropout_layer = keras.layers.Dropout(self.dropout, dtype=dtype)
         self.attention_norm = LayerNorm(epsilon=self.norm_epsilon, dtype=dtype)
         self.feed_forward = FeedForward(
             self.intermediate_dim,
@@ -68,7 +67,7 @@ class EncoderBlock(keras.layers.Layer):
             dtype=dtype,
             name="feed_forward",
         )
-        self.feed_forward_dropout = Dropout(self.dropout, dtype=dtype)
+        self.feed_forward_dropout = keras.layers.Dropout(self.dropout, dtype=dtype)
         self.feed_forward_norm = LayerNorm(epsilon=self.norm_epsilon, dtype=dtype)
         for sublayer in (
             self.attention,

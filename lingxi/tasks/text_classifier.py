@@ -11,7 +11,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from lingxi.files import atomic_path
-from lingxi.layers import Dense, Dropout, Pooler
+from lingxi.layers import Dense, Pooler
 from lingxi.tasks import text_data
 from lingxi.text import WordPieceTokenizer
 from lingxi.training import AdamW, WarmupLinearDecay
@@ -85,7 +85,7 @@ class TextClassifier(keras.Model):
         if backbone.pooler is None:
             self.pooler = Pooler(hidden_dim, initializer.clone(), name="pooler")
             self.pooler.build((None, None, hidden_dim))
-        self.head_dropout = Dropout(self.dropout, name="head_dropout")
+        self.head_dropout = keras.layers.Dropout(self.dropout, name="head_dropout")
         self.head = Dense(
             len(self.labels), kernel_initializer=initializer, dtype="float32", name="head"
         )
@@ -375,7 +375,8 @@ class TextClassifier(keras.Model):
             **kwargs,
         )
         if trained and load_weights and classifier.labels == own_labels:
-            checkpoint.load(classifier.checkpoint_table(), directory, "bert.")
+            buffers = ("embeddings.position_ids",)  # of files from before transformers 4.31
+            checkpoint.load(classifier.checkpoint_table(), directory, "bert.", buffers)
         return classifier
 
     def save_preset(self, directory):
@@ -577,7 +578,7 @@ def _steps_per_epoch(data):
 
 
 def _is_classifier(config):
-    return any(name.endswith("ForSequenceClassification") for name in config["architectures"])
+    return any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or ())
 
 
 def _own_labels(config):

@@ -5,7 +5,6 @@ import dataclasses
 import keras
 
 from lingxi.layers import (
-    Dropout,
     EncoderBlock,
     LayerNorm,
     Pooler,
@@ -137,7 +136,9 @@ class Bert(keras.Model):
             c.num_segments, c.hidden_dim, initializer(), dtype=dtype, name="segment_embedding"
         )
         self.embedding_norm = LayerNorm(epsilon=c.norm_epsilon, dtype=dtype, name="embedding_norm")
-        self.embedding_dropout = Dropout(c.dropout, dtype=dtype, name="embedding_dropout")
+        self.embedding_dropout = keras.layers.Dropout(
+            c.dropout, dtype=dtype, name="embedding_dropout"
+        )
         self.blocks = [
             EncoderBlock(
                 c.num_heads,

@@ -23,7 +23,6 @@ def _attention(**kwargs):
 # name: (a function that makes the layer with no argument at its default, its input)
 LAYERS = {
     "Dense": (lambda **k: layers.Dense(5, activation="relu", use_bias=False, **k), HIDDEN),
-    "Dropout": (lambda **k: layers.Dropout(0.3, seed=1, **k), HIDDEN),
     "EncoderBlock": (
         lambda **k: layers.EncoderBlock(
             4, 6, "relu", 0.1, 0.2, True, 1e-3, kernel_initializer="he_normal", **k

@@ -21,6 +21,12 @@ def toy():
     return texts, labels
 
 
+@pytest.fixture(scope="session")
+def few(toy):
+    """Some of the toy task: enough where nothing has to be learned."""
+    return toy[0][:16], toy[1][:16]
+
+
 @pytest.fixture
 def learner(tiny_classifier):
     """A function: a new classifier, compiled to learn the toy task in a few epochs.
