@@ -101,7 +101,7 @@ class PositionEmbedding(keras.layers.Layer):
         # would fold the lookup of constants into a float32 table, where it quantizes this one.
         zero = ops.sum(ops.minimum(ops.cast(inputs, "int32"), 0), axis=0)  # [seq]
         positions = ops.arange(length, dtype="int32") + zero
-        table = ops.slice(self.embeddings, (0, 0), (length, self.hidden_dim))
+        table = ops.slice(ops.convert_to_tensor(self.embeddings), (0, 0), (length, self.hidden_dim))
         table = ops.cast(table, self.compute_dtype)
         return ops.expand_dims(ops.take(table, positions, axis=0), 0)
 

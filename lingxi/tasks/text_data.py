@@ -139,6 +139,7 @@ def load_tfds(name, split):
     texts = [
         key for key, feature in features.items() if feature.dtype in (str, "string", tf.string)
     ]
+    texts.sort(key=lambda key: (key != "premise", key))  # TFDS gives them in any order
     if len(texts) not in (1, 2):
         raise ValueError(f"{name!r} needs one or two text features; it has {texts}")
     columns = {key: [] for key in (*texts, "label")}

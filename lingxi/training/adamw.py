@@ -22,7 +22,7 @@ class AdamW(keras.optimizers.AdamW):
             super().update_step(gradient, variable, learning_rate)
             return
         index = self._get_variable_index(variable)
-        step = tf.cast(self.iterations.value, tf.float32) + 1.0
+        step = tf.cast(keras.ops.convert_to_tensor(self.iterations), tf.float32) + 1.0
         tf.raw_ops.ResourceApplyAdam(
             var=_tensorflow_variable(variable).handle,
             m=self._momentums[index].value.handle,
@@ -56,7 +56,12 @@ class AdamW(keras.optimizers.AdamW):
         return [_scaled(grad, scale) for grad in grads]
 
     def _fused(self):
-        return _ON_TENSORFLOW and not self.amsgrad and not tf.distribute.has_strategy()
+        return (
+            _ON_TENSORFLOW
+            and not self.amsgrad
+            and not tf.distribute.has_strategy()
+            and all(v.dtype == "float32" for v in self._trainable_variables)
+        )
 
 
 def _tensorflow_variable(variable):

@@ -1,0 +1,212 @@
+"""`lingxi.export.saved_model`: raw strings in, answers out, in any TensorFlow process."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  registers the tokenizer's operations
+
+from lingxi import export
+from tests.export.conftest import LABELS, PAIRS, TEXTS, matrix, names
+
+SERVER = """
+import json, sys
+sys.modules["lingxi"] = None  # an import of it would fail
+import tensorflow as tf, tensorflow_text
+before = set(sys.modules)
+served = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+outputs = served(text=tf.constant(json.loads(sys.argv[2])))
+new = {name.split(".")[0] for name in set(sys.modules) - before}
+answers = {name: values.numpy().tolist() for name, values in outputs.items() if name != "label"}
+answers["label"] = [label.decode() for label in outputs["label"].numpy()]
+answers["imported"] = sorted(new & {"keras", "tf_keras", "lingxi"})
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def path(exported):
+    return exported("saved_model")[0]
+
+
+@pytest.fixture(scope="module")
+def signatures(path):
+    loaded = tf.saved_model.load(str(path))
+    yield loaded.signatures  # `loaded` stays alive with this frame
+
+
+def answered(outputs):
+    """(labels, scores, probabilities) of what a signature returned."""
+    assert set(outputs) == {"label", "score", "probabilities"}
+    labels = [label.decode() for label in outputs["label"].numpy()]
+    return labels, outputs["score"].numpy(), outputs["probabilities"].numpy()
+
+
+def assert_equal_to_task(outputs, expected):
+    labels, scores, probabilities = answered(outputs)
+    assert labels == [answer.label for answer in expected]
+    np.testing.assert_allclose(scores, [answer.score for answer in expected], atol=1e-5)
+    np.testing.assert_allclose(probabilities, matrix(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 17])
+def test_strings_of_any_batch_get_the_answers_of_the_task(signatures, classifier, batch):
+    texts = (TEXTS * 2)[:batch]
+    outputs = signatures["serving_default"](text=tf.constant(texts))
+    assert_equal_to_task(outputs, classifier.classify(texts))
+
+
+def test_an_empty_batch_is_answered(signatures):
+    outputs = signatures["serving_default"](text=tf.constant([], tf.string))
+    labels, scores, probabilities = answered(outputs)
+    assert labels == []
+    assert scores.shape == (0,)
+    assert probabilities.shape == (0, len(LABELS))
+
+
+def test_every_label_is_given_as_its_unicode_string(signatures):
+    outputs = signatures["serving_default"](text=tf.constant(["a lovely film", "awful"]))
+    assert answered(outputs)[0] == [LABELS[1], LABELS[0]]
+
+
+@pytest.mark.parametrize("padding", ["longest", "max_length"])
+def test_token_ids_get_the_same_answers_as_strings(signatures, classifier, padding):
+    texts = [text for text in TEXTS if len(text) < 100]
+    inputs = classifier.tokenizer(texts, padding=padding)
+    assert_equal_to_task(signatures["token_ids"](**inputs), classifier.classify(texts))
+
+
+@pytest.mark.slow
+def test_a_process_with_tensorflow_alone_serves_it(path, classifier, tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    result = subprocess.run(
+        [sys.executable, "-c", SERVER, path, json.dumps(TEXTS[:5])],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout.splitlines()[-1])
+    expected = classifier.classify(TEXTS[:5])
+    assert found["imported"] == []
+    assert found["label"] == [answer.label for answer in expected]
+    np.testing.assert_allclose(found["probabilities"], matrix(expected), atol=1e-5)
+    np.testing.assert_allclose(found["score"], [a.score for a in expected], atol=1e-5)
+
+
+def test_pairs_are_two_inputs(exported, classifier):
+    path, _ = exported("saved_model", pairs=True)
+    loaded = tf.saved_model.load(str(path))
+    first, second = zip(*PAIRS, strict=True)
+    served = loaded.signatures["serving_default"]
+    outputs = served(text=tf.constant(first), pair=tf.constant(second))
+    assert_equal_to_task(outputs, classifier.classify(PAIRS))
+    swapped = served(text=tf.constant(second), pair=tf.constant(first))
+    assert np.abs(answered(swapped)[2] - matrix(classifier.classify(PAIRS))).max() > 1e-3
+
+
+def test_versions_are_numbered(tiny_classifier, tmp_path):
+    task, directory = tiny_classifier(), tmp_path / "serving" / "model"
+    assert export.saved_model(task, directory, version=4).path == directory / "4"
+    (directory / "notes-9").mkdir()
+    assert export.saved_model(task, str(directory)).path == directory / "5"
+    assert names(directory) == ["4", "5", "notes-9"]
+    for version in ("4", "5"):
+        assert (directory / version / "saved_model.pb").is_file()
+
+
+def test_the_first_version_is_1(path):
+    assert names(path.parent) == ["1"]
+
+
+def test_an_existing_version_is_refused_and_kept(tiny_classifier, tmp_path):
+    (tmp_path / "3").mkdir()
+    (tmp_path / "3" / "saved_model.pb").write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match=f"{tmp_path / '3'} exists"):
+        export.saved_model(tiny_classifier(), tmp_path, version=3)
+    assert (tmp_path / "3" / "saved_model.pb").read_bytes() == b"precious"
+    assert names(tmp_path) == ["3"]
+
+
+@pytest.mark.parametrize("version", [-1, "latest"])
+def test_a_version_is_a_whole_number(tiny_classifier, tmp_path, version):
+    with pytest.raises(ValueError):
+        export.saved_model(tiny_classifier(), tmp_path, version=version)
+    assert names(tmp_path) == []
+
+
+def test_bfloat16_halves_the_weights_and_keeps_the_labels(exported, classifier, toy):
+    large, _ = exported("saved_model")
+    path, report = exported("saved_model", precision="bfloat16", examples=tuple(toy[0]))
+    assert report.precision == "bfloat16"
+    assert report.label_agreement == 1.0
+    saved = (large / "saved_model.pb").stat().st_size - (path / "saved_model.pb").stat().st_size
+    assert saved == pytest.approx(2 * classifier.count_params(), rel=0.05)
+    assert [answer.label for answer in export.load(path).classify(toy[0])] == toy[1]
+
+
+def test_bfloat16_leaves_the_task_in_float32(exported, classifier):
+    before = matrix(classifier.classify(TEXTS))
+    exported("saved_model", precision="bfloat16", examples=("good", "bad"))
+    assert classifier.backbone.compute_dtype == "float32"
+    np.testing.assert_array_equal(matrix(classifier.classify(TEXTS)), before)
+
+
+def test_an_untrained_task_is_written_if_no_agreement_is_asked(tiny_classifier, tmp_path):
+    report = export.saved_model(tiny_classifier(), tmp_path, precision="bfloat16", min_agreement=0)
+    assert 0 < report.max_difference < 0.05  # it does compute in bfloat16, and nearly the same
+
+
+def test_a_multi_label_task_has_independent_probabilities(tiny_classifier, tmp_path):
+    task = tiny_classifier(("a", "b", "c"), multi_label=True)
+    report = export.saved_model(task, tmp_path)
+    loaded = tf.saved_model.load(str(report.path))
+    outputs = loaded.signatures["serving_default"](text=tf.constant(TEXTS))
+    expected = task.classify(TEXTS)
+    assert_equal_to_task(outputs, expected)
+    assert np.abs(answered(outputs)[2].sum(axis=-1) - 1).max() > 0.05  # no softmax
+    found = export.load(report.path).classify(TEXTS)
+    assert [answer.labels for answer in found] == [answer.labels for answer in expected]
+    assert len({answer.labels for answer in expected}) > 1
+
+
+def test_a_shorter_max_length_cuts_the_texts(exported, classifier):
+    path, _ = exported("saved_model", max_length=5)
+    loaded = tf.saved_model.load(str(path))
+    long = ["the film was good but the actor was awful", "not " * 20 + "good"]
+    outputs = loaded.signatures["serving_default"](text=tf.constant(long))
+    cut = classifier.answers(classifier.tokenizer(long, max_length=5))["probabilities"].numpy()
+    np.testing.assert_allclose(answered(outputs)[2], cut, atol=1e-5)
+    assert np.abs(cut - matrix(classifier.classify(long))).max() > 1e-3
+    assert classifier.max_length == 32
+
+
+def test_what_it_is_lies_beside_it(path):
+    metadata = json.loads((path / "assets.extra" / "lingxi.json").read_text("utf-8"))
+    assert metadata == {
+        "task": "TextClassifier",
+        "labels": list(LABELS),
+        "multi_label": False,
+        "precision": "float32",
+        "pairs": False,
+        "max_length": 32,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "float16"}, "precision must be one of .*bfloat16.*got 'float16'"),
+        ({"max_length": 33}, "from 3 to 32 .*got 33"),
+        ({"max_length": 2}, "from 3 to 32 .*got 2"),
+    ],
+)
+def test_bad_arguments_are_refused(classifier, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        export.saved_model(classifier, tmp_path / "model", **options)
+    assert names(tmp_path) == []
