@@ -1,9 +1,12 @@
 """What the benchmarks share: real data, and timing by turns."""
 
+import json
 import os
 import pathlib
 import platform
 import statistics
+import subprocess
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -17,18 +20,31 @@ def sst2(split):
     return [text for text, _ in rows], [["negative", "positive"][int(label)] for _, label in rows]
 
 
-def by_turns(functions, rounds):
-    """Median seconds of each function of `{name: function}`, called by turns after a warm-up."""
-    for function in functions.values():
+def timed(function, runs):
+    """Seconds of each of `runs` calls, after a warm-up."""
+    for _ in range(3):
         function()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
         function()
-    times = {name: [] for name in functions}
-    for _ in range(rounds):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(seconds) for name, seconds in times.items()}
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def by_turns(script, sides, *arguments, turns=3):
+    """Median seconds of each side: `script --side=…` prints a JSON list of them.
+
+    Each turn is a process of its own: the thread pools of TensorFlow and PyTorch slow each other
+    down badly in one process, even while the other one is idle.
+    """
+    times = {side: [] for side in sides}
+    for _ in range(turns):
+        for side in sides:
+            command = [sys.executable, script, f"--side={side}", *arguments]
+            run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            times[side] += json.loads(run.stdout.splitlines()[-1])
+    return {side: statistics.median(seconds) for side, seconds in times.items()}
 
 
 def describe_machine():

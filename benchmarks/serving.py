@@ -1,60 +1,43 @@
 """A BERT-base-sized classifier on 128 tokens: SavedModel beside `transformers` on PyTorch.
 
-Same random weights, same token ids, by turns: milliseconds a call, batch 1 and 8.
+Same random weights, same token ids: milliseconds a call, batch 1 and 8, processes taking turns.
 """
 
+import json
+import os
 import tempfile
 
-import keras
 import numpy as np
-import tensorflow as tf
-import torch
-import transformers
-from common import by_turns, describe_machine, sst2
+from absl import app, flags
+from common import by_turns, describe_machine, sst2, timed
 
 import lingxi
 from lingxi.zoo import preset
 
+SIDES = ["transformers", "float32", "bfloat16"]
+SIDE = flags.DEFINE_enum("side", None, SIDES, "internal: time this side")
+FOLDER = flags.DEFINE_string("folder", None, "internal: of the exported models")
+BATCH = flags.DEFINE_integer("batch", 1, "internal: texts a call")
 LENGTH = 128
-ROUNDS = 15
+RUNS = 10  # timed, of each side and turn
 
 
-def main():
+def main(_):
+    if SIDE.value:
+        ids = np.random.default_rng(0).integers(1000, 30000, (BATCH.value, LENGTH))
+        call = transformers_call(ids) if SIDE.value == "transformers" else saved_model_call(ids)
+        print(json.dumps(timed(call, RUNS)))
+        return
     print(describe_machine())
-    keras.utils.set_random_seed(1)
-    vocabulary = preset.resolve("minilm_l6_en_uncased") / "vocab.txt"
-    classifier = lingxi.tasks.TextClassifier.from_preset(
-        "bert_base", labels=["negative", "positive"], vocabulary=vocabulary, max_length=LENGTH
-    )
-    texts, _ = sst2("dev")
-    # A head that tells texts apart, so that the agreement of labels means something.
-    spread_labels(classifier, texts[:64])
     with tempfile.TemporaryDirectory() as folder:
-        classifier.save_preset(f"{folder}/preset")
-        reference = transformers.AutoModelForSequenceClassification.from_pretrained(
-            f"{folder}/preset"
-        ).eval()
-        served, reports = {}, {}
-        for precision in ("float32", "bfloat16"):
-            reports[precision] = lingxi.export.saved_model(
-                classifier,
-                f"{folder}/{precision}",
-                precision=precision,
-                examples=texts[:200],
-                min_agreement=0.0,
-            )
-            served[precision] = tf.saved_model.load(str(reports[precision].path))
-
-        print(f"{'batch':>5} {'transformers':>13} {'float32':>9} {'bfloat16':>9}", end="")
-        print(f" {'float32 / transformers':>23} {'float32 / bfloat16':>19}")
+        reports = export(folder)
         for batch in (1, 8):
-            ids = np.random.default_rng(0).integers(1000, 30000, (batch, LENGTH))
-            seconds = by_turns(runs(reference, served, ids), ROUNDS)
+            seconds = by_turns(__file__, SIDES, f"--folder={folder}", f"--batch={batch}")
             peer, float32, bfloat16 = seconds.values()
-            print(
-                f"{batch:5} {peer * 1e3:10.1f} ms {float32 * 1e3:6.1f} ms {bfloat16 * 1e3:6.1f} ms"
-                f" {peer / float32:21.2f} x {float32 / bfloat16:17.2f} x"
-            )
+            times = ", ".join(f"{side} {value * 1e3:.1f} ms" for side, value in seconds.items())
+            print(f"batch {batch}: {times}")
+            print(f"  float32 is {peer / float32:.2f} times as fast as transformers", end=", ")
+            print(f"bfloat16 {float32 / bfloat16:.2f} times as fast as float32")
     for precision, report in reports.items():
         print(
             f"{precision}: {report.size / 1e6:.0f} MB, label agreement "
@@ -62,8 +45,34 @@ def main():
         )
 
 
+def export(folder):
+    """The same weights for all sides, into `folder`."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    classifier = lingxi.tasks.TextClassifier.from_preset(
+        "bert_base",
+        labels=["negative", "positive"],
+        vocabulary=preset.resolve("minilm_l6_en_uncased") / "vocab.txt",
+        max_length=LENGTH,
+    )
+    texts, _ = sst2("dev")
+    spread_labels(classifier, texts[:64])
+    classifier.save_preset(os.path.join(folder, "transformers"))
+    return {
+        precision: lingxi.export.saved_model(
+            classifier,
+            os.path.join(folder, precision),
+            precision=precision,
+            examples=texts[:200],
+            min_agreement=0.0,
+        )
+        for precision in ("float32", "bfloat16")
+    }
+
+
 def spread_labels(classifier, texts):
-    """Centre the random head on these texts: half of them get each label."""
+    """Centre the random head on these texts, so that the agreement of labels means something."""
     logits = classifier.predict(texts, verbose=False)
     kernel, _ = classifier.head.get_weights()
     scale = 4.0 / np.ptp(logits[:, 1] - logits[:, 0])
@@ -71,28 +80,34 @@ def spread_labels(classifier, texts):
     classifier.head.set_weights([kernel * scale, -middle * scale])
 
 
-def runs(reference, served, ids):
-    ours = {
+def transformers_call(ids):
+    import torch
+    import transformers
+
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        os.path.join(FOLDER.value, "transformers")
+    ).eval()
+    inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.ones(ids.shape).long()}
+
+    def call():
+        with torch.inference_mode():
+            model(**inputs)
+
+    return call
+
+
+def saved_model_call(ids):
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401  registers the tokenizer's operations
+
+    served = tf.saved_model.load(os.path.join(FOLDER.value, SIDE.value, "1"))
+    inputs = {
         "token_ids": tf.constant(ids, tf.int32),
         "segment_ids": tf.zeros(ids.shape, tf.int32),
         "padding_mask": tf.ones(ids.shape, tf.bool),
     }
-    theirs = {"input_ids": torch.tensor(ids), "attention_mask": torch.ones(ids.shape).long()}
-
-    def transformers_call():
-        with torch.inference_mode():
-            reference(**theirs)
-
-    def call(precision):
-        signature = served[precision].signatures["token_ids"]
-        return lambda: signature(**ours)["probabilities"].numpy()
-
-    return {
-        "transformers": transformers_call,
-        "float32": call("float32"),
-        "bfloat16": call("bfloat16"),
-    }
+    return lambda: served.signatures["token_ids"](**inputs)["probabilities"].numpy()
 
 
 if __name__ == "__main__":
-    main()
+    app.run(main)

@@ -7,41 +7,39 @@ and precision (bfloat16: `mixed_bfloat16` here, autocast there), steps taken by 
 whole training by `fit` on raw text, with batches of similar length.
 """
 
+import json
 import time
 
-import keras
-import tensorflow as tf
-import torch
-import transformers
 from absl import app, flags
-from common import by_turns, describe_machine, sst2
+from common import by_turns, describe_machine, sst2, timed
 
 import lingxi
 from lingxi.zoo import preset
 
 PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "of both sides")
 EPOCHS = flags.DEFINE_integer("epochs", 3, "of the training on raw text")
-ROUNDS = flags.DEFINE_integer("rounds", 20, "timed steps of each side")
+SIDE = flags.DEFINE_enum("side", None, ["pytorch", "lingxi"], "internal: time this side's steps")
 
 PRESET = "minilm_l6_en_uncased"
 LABELS = ["negative", "positive"]
 BATCH, LENGTH, LEARNING_RATE = 32, 64, 5e-5
+STEPS = 12  # timed, of each side and turn
 
 
 def main(_):
-    print(describe_machine(), PRECISION.value)
-    keras.utils.set_random_seed(1)
-    torch.manual_seed(1)
     texts, labels = sst2("train")
-    seconds = by_turns(
-        {"PyTorch": pytorch_step(texts, labels), "lingxi": lingxi_step(texts, labels)},
-        ROUNDS.value,
-    )
+    if SIDE.value:
+        step = {"pytorch": pytorch_step, "lingxi": lingxi_step}[SIDE.value](texts, labels)
+        print(json.dumps(timed(step, STEPS)))
+        return
+    print(describe_machine(), PRECISION.value)
+    seconds = by_turns(__file__, ["pytorch", "lingxi"], f"--precision={PRECISION.value}")
     for name, value in seconds.items():
         print(f"{name:8} fixed length {LENGTH}: {BATCH / value:6.1f} examples/s")
-    peer = BATCH / seconds["PyTorch"]
-    print(f"ratio at fixed length: {seconds['PyTorch'] / seconds['lingxi']:.2f}")
+    peer = BATCH / seconds["pytorch"]
+    print(f"ratio at fixed length: {seconds['pytorch'] / seconds['lingxi']:.2f}")
 
+    keras.utils.set_random_seed(1)
     classifier = new_classifier()
     start = time.perf_counter()
     classifier.fit(
@@ -70,6 +68,7 @@ def new_classifier():
 
 def lingxi_step(texts, labels):
     """One step of the function that `fit` runs."""
+
     classifier = new_classifier()
     inputs = classifier.tokenizer(texts, max_length=LENGTH, padding="max_length")
     targets = tf.constant([LABELS.index(label) for label in labels])
@@ -83,6 +82,8 @@ def lingxi_step(texts, labels):
 
 
 def pytorch_step(texts, labels):
+
+    torch.manual_seed(1)
     directory = preset.resolve(PRESET)
     tokenizer = transformers.BertTokenizer.from_pretrained(directory)
     model = transformers.BertForSequenceClassification.from_pretrained(directory, num_labels=2)

@@ -578,7 +578,8 @@ def _steps_per_epoch(data):
 
 
 def _is_classifier(config):
-    return any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or ())
+    names = config.get("architectures") or ()
+    return any(name.endswith("ForSequenceClassification") for name in names)
 
 
 def _own_labels(config):

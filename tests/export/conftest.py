@@ -91,7 +91,7 @@ def classifier(new_classifier, toy):
     return classifier
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def with_head(classifier, new_classifier):
     """A function: `classifier` with another head, from `(kernel, bias)` to `(kernel, bias)`."""
 
@@ -105,7 +105,7 @@ def with_head(classifier, new_classifier):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def contrary(with_head):
     """The classifier that says the opposite of `classifier` about every text."""
     return with_head(lambda kernel, bias: (-kernel, -bias))

@@ -11,7 +11,7 @@ import pytest
 
 from lingxi import export
 from lingxi.export import Report, VerificationError
-from tests.export.conftest import LABELS, PAIRS, TEXTS, matrix, module, names
+from tests.export.conftest import LABELS, PAIRS, matrix, module, names
 
 # The texts of the toy task, for which `classifier` is sure of its answer.
 BAD_TEXT, GOOD_TEXTS = "the awful film", ["lovely film", "the good film", "great"]
@@ -258,8 +258,8 @@ def test_a_tie_counts_as_agreement(with_head, tmp_path):
     [
         ("saved_model", {}, "float32"),
         ("saved_model", {"precision": "bfloat16"}, "bfloat16"),
-        ("tflite", {"quantize": "float16"}, "float16"),
-        ("tflite", {"quantize": "int8"}, "int8"),
+        ("tflite", {"quantize": "float16", "input": "ids"}, "float16"),
+        ("tflite", {"quantize": "int8", "input": "ids"}, "int8"),
     ],
     ids=["float32", "bfloat16", "float16", "int8"],
 )
@@ -349,11 +349,6 @@ def test_pairs_are_verified_with_pairs(exported):
     assert report.num_examples == 39
     inputs, _ = report.signatures["serving_default"]
     assert inputs == {"text": "string[None]", "pair": "string[None]"}
-
-
-def test_the_examples_of_the_caller_are_used(classifier, tmp_path):
-    report = export.tflite(classifier, tmp_path / "model.tflite", examples=TEXTS[:3])
-    assert report.num_examples == 3
 
 
 def test_a_report_reads_well():
