@@ -39,6 +39,8 @@ def main(_):
     peer = BATCH / seconds["pytorch"]
     print(f"ratio at fixed length: {seconds['pytorch'] / seconds['lingxi']:.2f}")
 
+    import keras
+
     keras.utils.set_random_seed(1)
     classifier = new_classifier()
     start = time.perf_counter()
@@ -68,6 +70,7 @@ def new_classifier():
 
 def lingxi_step(texts, labels):
     """One step of the function that `fit` runs."""
+    import tensorflow as tf
 
     classifier = new_classifier()
     inputs = classifier.tokenizer(texts, max_length=LENGTH, padding="max_length")
@@ -82,6 +85,8 @@ def lingxi_step(texts, labels):
 
 
 def pytorch_step(texts, labels):
+    import torch
+    import transformers
 
     torch.manual_seed(1)
     directory = preset.resolve(PRESET)
