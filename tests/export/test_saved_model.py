@@ -86,6 +86,7 @@ def test_a_process_with_tensorflow_alone_serves_it(path, classifier, tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", SERVER, path, json.dumps(TEXTS[:5])],
         capture_output=True,
+        timeout=120,
         text=True,
         cwd=tmp_path,
         env=environment,

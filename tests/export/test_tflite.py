@@ -151,6 +151,7 @@ def test_a_process_with_the_interpreter_alone_runs_it(file, classifier, tmp_path
     result = subprocess.run(
         [sys.executable, "-c", PHONE, file("int8"), json.dumps(TEXTS[:5])],
         capture_output=True,
+        timeout=120,
         text=True,
         cwd=tmp_path,
         env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
