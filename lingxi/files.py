@@ -28,12 +28,22 @@ def atomic_path(target):
     try:
         yield temporary
         if target.is_dir():
-            os.replace(target, workspace / "replaced")
-        os.replace(temporary, target)
+            _swap_directories(temporary, target, workspace / "replaced")
+        else:
+            os.replace(temporary, target)
     except OSError as error:
         raise OSError(error.errno, _cannot_write(target, error)) from error
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _swap_directories(new, target, old):
+    os.replace(target, old)
+    try:
+        os.replace(new, target)
+    except OSError:
+        os.replace(old, target)
+        raise
 
 
 def _cannot_write(target, error):

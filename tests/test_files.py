@@ -73,7 +73,6 @@ def test_a_failure_leaves_everything_as_it_was(tmp_path, existing, error):
         assert (target / "a.txt").read_text() == "old"
 
 
-@pytest.mark.xfail(reason="the old directory is removed with the workspace", strict=True)
 def test_a_block_that_writes_nothing_leaves_the_old_directory(tmp_path):
     target = tmp_path / "model"
     write_directory(target, "old")
@@ -83,7 +82,6 @@ def test_a_block_that_writes_nothing_leaves_the_old_directory(tmp_path):
     assert (target / "a.txt").read_text() == "old"
 
 
-@pytest.mark.xfail(reason="the old directory is removed with the workspace", strict=True)
 def test_a_rename_that_fails_leaves_the_old_directory(tmp_path, monkeypatch):
     target, replace = tmp_path / "model", os.replace
     write_directory(target, "old")

@@ -1,12 +1,13 @@
 """SavedModel: raw strings in, labels and scores out, on any TensorFlow server."""
 
+import errno
 import pathlib
 
-import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from lingxi.export import metadata, verification
+from lingxi.export.precision import in_precision
 from lingxi.files import atomic_path
 
 PRECISIONS = ("float32", "bfloat16")
@@ -59,7 +60,7 @@ def saved_model(
             f"{directory / str(version)} exists; leave `version` out to write the next one"
         )
     max_length = task.checked_max_length(max_length)
-    frozen = freeze(_in_precision(task, precision))
+    frozen = freeze(in_precision(task, precision))
 
     def answers(text, pair=None):
         return task.serving_function(text, pair, max_length=max_length, answers=frozen)
@@ -84,7 +85,10 @@ def saved_model(
         ),
     }
     with atomic_path(directory / str(version)) as temporary:
-        tf.saved_model.save(tf.Module(), str(temporary), signatures=signatures)
+        try:
+            tf.saved_model.save(tf.Module(), str(temporary), signatures=signatures)
+        except tf.errors.OpError as error:
+            raise OSError(errno.EIO, error.message) from error
         metadata.write_beside(
             temporary,
             metadata.describe(task, precision=precision, pairs=pairs, max_length=max_length),
@@ -106,23 +110,6 @@ def freeze(task):
         return tf.nest.pack_sequence_as(concrete.structured_outputs, outputs)
 
     return answers
-
-
-def _in_precision(task, precision):
-    """`task` itself, or a copy whose backbone computes in another precision."""
-    if precision == "float32":
-        return task
-    config = task.get_config()
-    backbone = type(task.backbone).from_config(
-        {**task.backbone.get_config(), "dtype": keras.DTypePolicy(precision)}
-    )
-    copy = type(task)(backbone, task.tokenizer, **_without(config, "backbone", "tokenizer"))
-    copy.set_weights(task.get_weights())
-    return copy
-
-
-def _without(config, *names):
-    return {name: value for name, value in config.items() if name not in names}
 
 
 def _next_version(directory):

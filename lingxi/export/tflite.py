@@ -5,6 +5,7 @@ import pathlib
 import tensorflow as tf
 
 from lingxi.export import metadata, verification
+from lingxi.export.precision import in_precision
 from lingxi.files import atomic_path
 
 QUANTIZATIONS = (None, "float16", "int8")
@@ -56,9 +57,10 @@ def tflite(
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a directory; a TFLite file cannot replace it")
     max_length = task.checked_max_length(max_length)
+    float32 = in_precision(task, "float32")
 
     with atomic_path(path) as temporary:
-        temporary.write_bytes(_convert(task, quantize, input, pairs, max_length))
+        temporary.write_bytes(_convert(float32, quantize, input, pairs, max_length))
         metadata.append(
             temporary,
             metadata.describe(

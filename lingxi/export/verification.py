@@ -11,8 +11,8 @@ import numpy as np
 from lingxi.export.artifact import load
 from lingxi.export.examples import TEXTS
 
-# Least share of equal labels by default. Where the task's own two best probabilities are closer
-# than TIE, either of the two labels is right.
+# Least share of equal labels by default. Where the task's own probabilities are within TIE of
+# giving the other label, either is right.
 MIN_AGREEMENT = {"float32": 1.0, "float16": 0.98, "bfloat16": 0.97, "int8": 0.9}
 TIE = 1e-4
 TIMED_RUNS = 30
@@ -97,12 +97,11 @@ def verify(task, path, examples=None, min_agreement=None):
     expected = _probabilities(task, examples, settings)
     found = np.array([list(a.probabilities.values()) for a in artifact.classify(examples)])
 
-    best = found.argmax(axis=-1)
-    margin = expected.max(axis=-1) - np.take_along_axis(expected, best[:, np.newaxis], -1)[:, 0]
-    agreement = float(np.mean(margin < TIE))
+    error = _label_error(expected, found, settings["multi_label"])
+    agreement = float(np.mean(error < TIE))
     wanted = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
     if not np.isfinite(found).all() or agreement < wanted:
-        wrong = int(np.argmax(margin))
+        wrong = int(np.argmax(error))
         raise VerificationError(
             f"the artifact gives the label of its task for {agreement:.1%} of {len(examples)} "
             f"texts, but {wanted:.1%} are required; nothing was written. The worst is "
@@ -123,6 +122,15 @@ def verify(task, path, examples=None, min_agreement=None):
         task_latency=_latency(task.classify, examples),
         signatures=artifact.describe_signatures(),
     )
+
+
+def _label_error(expected, found, multi_label):
+    """By how much of a probability the artifact's labels are wrong, `[examples]`; 0 if right."""
+    if multi_label:  # every label of 0.5 and more is an answer
+        differs = (expected >= 0.5) != (found >= 0.5)
+        return np.where(differs, np.abs(expected - 0.5), 0.0).max(axis=-1)
+    best = found.argmax(axis=-1)[:, np.newaxis]
+    return expected.max(axis=-1) - np.take_along_axis(expected, best, axis=-1)[:, 0]
 
 
 def _probabilities(task, examples, settings):

@@ -175,9 +175,6 @@ class MultiHeadAttention(keras.layers.Layer):
             mask = ops.logical_and(mask, other)
         return mask
 
-    def compute_output_shape(self, inputs_shape, context_shape=None):
-        return (*inputs_shape[:-1], self.hidden_dim)
-
     def get_config(self):
         return {
             **super().get_config(),

@@ -106,9 +106,6 @@ class EncoderBlock(keras.layers.Layer):
             x = self.feed_forward_norm(x + self.feed_forward_dropout(forward, training=training))
         return (x, weights) if return_attention_weights else x
 
-    def compute_output_shape(self, inputs_shape):
-        return inputs_shape
-
     def get_config(self):
         return {
             **super().get_config(),

@@ -203,6 +203,8 @@ class TextClassifier(keras.Model):
 
     def predict(self, x, batch_size=None, verbose="auto", **kwargs):
         """Logits `[examples, labels]` for texts, pairs, a data set or tokenized inputs."""
+        if isinstance(x, tf.data.Dataset):
+            x = self._tokenized_dataset(x, batch_size)
         if not _is_raw(x):
             return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
         batches = self._raw_batches(x, None, batch_size, "sorted")
@@ -363,6 +365,8 @@ class TextClassifier(keras.Model):
                 f"{name!r} is not a trained classifier, so it needs labels=[…], the label names"
             )
         settings = (config or {}).get("lingxi", {})
+        if trained and config.get("classifier_dropout") is not None:
+            kwargs.setdefault("dropout", config["classifier_dropout"])
         if multi_label is None:
             multi_label = trained and config.get("problem_type") == "multi_label_classification"
         classifier = cls(
@@ -428,6 +432,10 @@ class TextClassifier(keras.Model):
     def get_compile_config(self):
         """None after a default `compile`: its schedule belonged to one run of `fit`."""
         return None if self._compiled_by_default else super().get_compile_config()
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
 
     # Data
 
@@ -505,6 +513,8 @@ class TextClassifier(keras.Model):
         """Label ids int32 `[examples]`, or 0/1 float32 `[examples, labels]`."""
         if not self.multi_label:
             return np.array([self._label_id(label) for label in y], "int32")
+        if not isinstance(y, np.ndarray) and _are_indicators(y, len(self.labels)):
+            y = np.array(y)
         if isinstance(y, np.ndarray) and y.dtype.kind in "fiub":
             if y.shape[1:] != (len(self.labels),):
                 raise ValueError(
@@ -565,6 +575,16 @@ def _checked_labels(labels):
 def _is_raw(x):
     """Whether `x` is texts to tokenize, not something that Keras itself takes."""
     return not isinstance(x, (dict, tf.data.Dataset, keras.utils.PyDataset))
+
+
+def _are_indicators(rows, num_labels):
+    """Whether every row has a 0 or a 1 for each label, so that it cannot be a list of label ids."""
+    return all(
+        not isinstance(row, (str, bytes))
+        and len(row) == num_labels
+        and all(not isinstance(value, (str, bytes)) and value in (0, 1) for value in row)
+        for row in rows
+    )
 
 
 def _steps_per_epoch(data):

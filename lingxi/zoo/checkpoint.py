@@ -5,6 +5,7 @@ one table forwards and backwards.
 """
 
 import dataclasses
+import errno
 import json
 import pathlib
 
@@ -123,7 +124,10 @@ def save(table, path):
     for entry in table:
         tensors.update(zip(entry.names, entry.split(), strict=True))
     with atomic_path(path) as temporary:
-        safetensors.numpy.save_file(tensors, temporary, metadata={"format": "pt"})
+        try:
+            safetensors.numpy.save_file(tensors, temporary, metadata={"format": "pt"})
+        except safetensors.SafetensorError as error:
+            raise OSError(errno.EIO, str(error)) from error
 
 
 def _canonical(name, prefix):

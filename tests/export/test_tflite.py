@@ -226,10 +226,6 @@ def test_a_multi_label_task(tiny_classifier, tmp_path):
     assert np.abs(matrix(found).sum(axis=-1) - 1).max() > 0.05  # no softmax
 
 
-@pytest.mark.xfail(
-    reason="the converter fails on float16 and bfloat16 computations: export a float32 copy",
-    strict=True,
-)
 def test_a_task_trained_in_mixed_precision(tiny_classifier, tmp_path):
     task = tiny_classifier(dtype="mixed_bfloat16")
     export.tflite(task, tmp_path / "model.tflite", input="ids", min_agreement=0)

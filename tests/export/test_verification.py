@@ -162,10 +162,6 @@ def test_a_full_disk_leaves_nothing_of_a_saved_model(classifier, tmp_path, small
     assert names(tmp_path) == []
 
 
-@pytest.mark.xfail(
-    reason="TensorFlow raises tf.errors.OpError, which is no OSError and names a temporary file",
-    strict=True,
-)
 def test_a_full_disk_is_an_error_that_names_a_saved_model(classifier, tmp_path, small_disk):
     with pytest.raises(OSError, match=f"cannot write {tmp_path / '1'}"):
         export.saved_model(classifier, tmp_path)
@@ -281,9 +277,6 @@ def test_verify_names_a_missing_artifact(classifier, tmp_path):
         export.verify(classifier, tmp_path / "nothing")
 
 
-@pytest.mark.xfail(
-    reason="only the most probable label is compared, not all labels of 0.5 and more", strict=True
-)
 def test_every_chosen_label_of_a_multi_label_task_counts(tiny_classifier, tmp_path):
     def constant(*bias):
         task = tiny_classifier(("a", "b"), multi_label=True)

@@ -230,10 +230,6 @@ def test_it_works_in_a_functional_model(x):
     np.testing.assert_allclose(numpy(model([x, MASK])), numpy(layer(x, padding_mask=MASK)), **CLOSE)
 
 
-@pytest.mark.xfail(
-    reason="compute_output_shape describes one output, even where call returns several",
-    strict=True,
-)
 def test_it_gives_its_weights_in_a_functional_model(x):
     symbol, layer = keras.Input((None, HIDDEN)), attention()
     outputs, weights = layer(symbol, return_attention_weights=True)

@@ -47,10 +47,6 @@ def test_attention_weights_come_with_the_outputs(x):
     assert not numpy(weights)[1, :, :, 2:].any()
 
 
-@pytest.mark.xfail(
-    reason="compute_output_shape describes one output, even where call returns several",
-    strict=True,
-)
 def test_attention_weights_come_with_the_outputs_of_a_functional_model(x):
     symbol, layer = keras.Input((None, 8)), block()
     outputs, weights = layer(symbol, return_attention_weights=True)

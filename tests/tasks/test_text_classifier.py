@@ -180,7 +180,6 @@ def test_every_verb_takes_tokenized_inputs(learner, few):
     assert losses[-1] < history.history["val_loss"][-1]
 
 
-@pytest.mark.xfail(reason="predict does not tokenize a data set", strict=True)
 @pytest.mark.parametrize("batched", [True, False], ids=["batched", "single"])
 def test_predict_takes_a_data_set_of_texts(tiny_classifier, few, batched):
     classifier = tiny_classifier()
@@ -405,10 +404,6 @@ def test_frozen_weights_stay(learner, few):
     assert np.abs(head - classifier.head.get_weights()[0]).max() > 1e-4
 
 
-@pytest.mark.xfail(
-    reason="a .keras file with the user's own compile comes back without loss and optimizer",
-    strict=True,
-)
 def test_callbacks_stop_and_keep_the_best(learner, few, tmp_path):
     classifier = learner()
     best = tmp_path / "best.keras"
@@ -475,10 +470,6 @@ def test_a_saved_model_learns_on_with_the_default_settings(tiny_classifier, few,
     assert int(loaded.optimizer.iterations) == 2
 
 
-@pytest.mark.xfail(
-    reason="a .keras file with the user's own compile comes back without loss and optimizer",
-    strict=True,
-)
 def test_a_saved_model_learns_on_with_the_users_own_settings(learner, few, tmp_path):
     classifier = learner()
     classifier.fit(*few, verbose=0)
@@ -499,7 +490,6 @@ def test_a_preset_is_the_same(tiny_classifier, tmp_path, arguments):
     assert_same_answers(classifier, loaded)
 
 
-@pytest.mark.xfail(reason="from_preset does not read classifier_dropout", strict=True)
 def test_a_preset_keeps_the_dropout_of_its_head(tiny_classifier, tmp_path):
     tiny_classifier(dropout=0.3).save_preset(tmp_path / "preset")
     assert TextClassifier.from_preset(tmp_path / "preset").dropout == 0.3
@@ -654,9 +644,6 @@ def test_a_target_that_cannot_be_written_is_named(tiny_classifier, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.xfail(
-    reason="safetensors raises its own error, which atomic_path does not catch", strict=True
-)
 def test_a_full_disk_is_an_error_that_names_the_target(tiny_classifier, tmp_path):
     """A limit on the size of files stands in for the end of the disk."""
     import resource
@@ -741,7 +728,6 @@ def test_wrong_multi_labels_are_named(tiny_classifier, labels, error, message):
         classifier.fit(["a", "b"], labels)
 
 
-@pytest.mark.xfail(reason="a nested list of 0 and 1 is read as label ids", strict=True)
 def test_lists_of_indicators_are_not_taken_for_ids(learner):
     """[0, 1, 0] is the indicator of the second label, or else it must be refused."""
     classifier = learner(labels=["x", "y", "z"], multi_label=True)

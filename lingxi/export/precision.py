@@ -1,0 +1,17 @@
+"""The same task in another number format."""
+
+import keras
+
+
+def in_precision(task, precision):
+    """`task` itself if its backbone computes in `precision`, else a copy whose backbone does."""
+    if task.backbone.compute_dtype == precision:
+        return task
+    backbone = type(task.backbone).from_config(
+        {**task.backbone.get_config(), "dtype": keras.DTypePolicy(precision)}
+    )
+    config = task.get_config()
+    del config["backbone"], config["tokenizer"]
+    copy = type(task)(backbone, task.tokenizer, **config)
+    copy.set_weights(task.get_weights())
+    return copy
