@@ -11,10 +11,12 @@ if _ON_TENSORFLOW:
 class AdamW(keras.optimizers.AdamW):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2017).
 
-    The numbers are those of `keras.optimizers.AdamW`. A small model's step is bound by memory:
-    on TensorFlow each variable is updated by one fused kernel, where Keras runs a dozen
-    operations that each read and write all weights, and the gradient of an embedding table stays
-    sparse until then. Under a `tf.distribute` strategy and on other backends Keras' step is run.
+    The numbers are those of `keras.optimizers.AdamW` on dense gradients; the repeated rows of a
+    sparse gradient are added up before they are squared, where Keras clips by the norm of the
+    unsummed rows. A small model's step is bound by memory: on TensorFlow each variable is updated
+    by one fused kernel, where Keras runs a dozen operations that each read and write all weights,
+    and the gradient of an embedding table stays sparse until then. Under a `tf.distribute`
+    strategy and on other backends Keras' step is run.
     """
 
     def update_step(self, gradient, variable, learning_rate):
