@@ -4,7 +4,6 @@ import errno
 import pathlib
 
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from lingxi.export import metadata, verification
 from lingxi.export.precision import in_precision
@@ -27,9 +26,8 @@ def saved_model(
 
     Signatures, all with a free batch dimension: `serving_default` takes `text` (and `pair`, with
     `pairs=True`), strings `[batch]`; `token_ids` takes `token_ids`, `segment_ids` and
-    `padding_mask`, `[batch, seq]`. Both give `label`, `score` and `probabilities`. The weights are
-    constants of the graph, which lets TensorFlow fuse and pre-pack them; a process that serves it
-    needs only tensorflow and tensorflow_text.
+    `padding_mask`, `[batch, seq]`. Both give `label`, `score` and `probabilities`, and share one
+    copy of the weights. A process that serves it needs only tensorflow and tensorflow_text.
 
     Args:
         task: a trained task.
@@ -60,10 +58,10 @@ def saved_model(
             f"{directory / str(version)} exists; leave `version` out to write the next one"
         )
     max_length = task.checked_max_length(max_length)
-    frozen = freeze(in_precision(task, precision))
+    served = _Served(in_precision(task, precision))
 
     def answers(text, pair=None):
-        return task.serving_function(text, pair, max_length=max_length, answers=frozen)
+        return task.serving_function(text, pair, max_length=max_length, answers=served.answers)
 
     def answers_for_ids(token_ids, segment_ids, padding_mask):
         inputs = {
@@ -71,7 +69,7 @@ def saved_model(
             "segment_ids": segment_ids,
             "padding_mask": padding_mask,
         }
-        return task.with_label(frozen(inputs))
+        return task.with_label(served.answers(inputs))
 
     texts = [tf.TensorSpec([None], tf.string, name=name) for name in ("text", "pair")]
     signatures = {
@@ -86,7 +84,7 @@ def saved_model(
     }
     with atomic_path(directory / str(version)) as temporary:
         try:
-            tf.saved_model.save(tf.Module(), str(temporary), signatures=signatures)
+            tf.saved_model.save(served, str(temporary), signatures=signatures)
         except tf.errors.OpError as error:
             raise OSError(errno.EIO, error.message) from error
         metadata.write_beside(
@@ -97,19 +95,15 @@ def saved_model(
     return report.moved_to(directory / str(version))
 
 
-def freeze(task):
-    """`task.answers` as a function of a dict of tokenized inputs, its weights being constants."""
-    function = tf.function(
-        task.answers, input_signature=[task.tokenized_signature()], autograph=False
-    )
-    concrete = function.get_concrete_function()
-    frozen = convert_variables_to_constants_v2(concrete)
+class _Served(tf.Module):
+    """A task's graph from tokenized inputs to answers, and its weights, which TensorFlow tracks."""
 
-    def answers(inputs):
-        outputs = frozen(*[inputs[tensor.op.name] for tensor in frozen.inputs])
-        return tf.nest.pack_sequence_as(concrete.structured_outputs, outputs)
-
-    return answers
+    def __init__(self, task):
+        super().__init__()
+        self.weights = [weight.value for weight in task.weights]
+        self.answers = tf.function(
+            task.answers, input_signature=[task.tokenized_signature()], autograph=False
+        )
 
 
 def _next_version(directory):

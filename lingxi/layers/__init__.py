@@ -9,21 +9,25 @@ from lingxi.layers.embedding import (
     SinusoidalPosition,
     TokenEmbedding,
 )
-from lingxi.layers.encoder_block import EncoderBlock
 from lingxi.layers.feed_forward import FeedForward
 from lingxi.layers.layer_norm import LayerNorm
 from lingxi.layers.pooler import Pooler
+from lingxi.layers.relative_position import RelativePositionBias
+from lingxi.layers.rms_norm import RMSNorm
+from lingxi.layers.transformer_block import TransformerBlock
 
 __all__ = [
     "Dense",
-    "EncoderBlock",
     "FeedForward",
     "LayerNorm",
     "MultiHeadAttention",
     "Pooler",
     "PositionEmbedding",
+    "RMSNorm",
+    "RelativePositionBias",
     "SegmentEmbedding",
     "SinusoidalPosition",
     "TokenEmbedding",
+    "TransformerBlock",
     "get_activation",
 ]

@@ -8,11 +8,10 @@ from keras import ops
 def gelu(x):
     """`x Φ(x)` with the exact normal distribution function (Hendrycks & Gimpel 2016).
 
-    Written with `erf`, which TensorFlow's graph optimizer fuses into the product before it;
-    `keras.ops.gelu` uses `erfc`, which it does not.
+    In this order of operations TensorFlow's graph optimizer fuses it into the product before it,
+    and TFLite's converter makes it one operation; those of `keras.ops.gelu` they do not know.
     """
-    half = ops.cast(0.5, x.dtype)
-    return half * x * (1 + ops.erf(x * ops.cast(math.sqrt(0.5), x.dtype)))
+    return (x * 0.5) * (ops.erf(x * math.sqrt(0.5)) + 1.0)
 
 
 def gelu_tanh(x):

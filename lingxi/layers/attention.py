@@ -18,7 +18,10 @@ class MultiHeadAttention(keras.layers.Layer):
         hidden_dim: width of queries and outputs.
         dropout: rate on the attention weights, while training.
         cross: attend to `context` instead of to the inputs.
-        use_bias: biases on all projections.
+        head_dim: width of one head, by default `hidden_dim / num_heads`.
+        scale: of the scores, by default `1 / √head_dim`.
+        use_bias: biases on the projections of query, key and value.
+        output_bias: a bias on the output projection, by default as `use_bias`.
         kernel_initializer: for all projections.
     """
 
@@ -28,24 +31,29 @@ class MultiHeadAttention(keras.layers.Layer):
         hidden_dim,
         dropout=0.0,
         cross=False,
+        head_dim=None,
+        scale=None,
         use_bias=True,
+        output_bias=None,
         kernel_initializer="glorot_uniform",
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if hidden_dim % num_heads:
+        if head_dim is None and hidden_dim % num_heads:
             raise ValueError(
                 f"hidden_dim must be a multiple of num_heads, got {hidden_dim} and {num_heads}"
             )
         self.num_heads = num_heads
         self.hidden_dim = hidden_dim
-        self.head_dim = hidden_dim // num_heads
+        self.head_dim = head_dim or hidden_dim // num_heads
         self.dropout = dropout
         self.cross = cross
+        self.scale = self.head_dim**-0.5 if scale is None else scale
         self.use_bias = use_bias
+        self.output_bias = use_bias if output_bias is None else output_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-        def dense(units, name):
+        def dense(units, name, use_bias=use_bias):
             return Dense(
                 units,
                 use_bias=use_bias,
@@ -54,12 +62,13 @@ class MultiHeadAttention(keras.layers.Layer):
                 name=name,
             )
 
+        width = self.num_heads * self.head_dim
         if cross:
-            self.query_dense = dense(hidden_dim, "query")
-            self.key_value_dense = dense(2 * hidden_dim, "key_value")
+            self.query_dense = dense(width, "query")
+            self.key_value_dense = dense(2 * width, "key_value")
         else:
-            self.query_key_value_dense = dense(3 * hidden_dim, "query_key_value")
-        self.output_dense = dense(hidden_dim, "output")
+            self.query_key_value_dense = dense(3 * width, "query_key_value")
+        self.output_dense = dense(hidden_dim, "output", self.output_bias)
         self.weights_dropout = keras.layers.Dropout(
             dropout, dtype=self.dtype_policy, name="weights_dropout"
         )
@@ -71,7 +80,7 @@ class MultiHeadAttention(keras.layers.Layer):
             self.key_value_dense.build((None, (context_shape or inputs_shape)[-1]))
         else:
             self.query_key_value_dense.build((None, width))
-        self.output_dense.build((None, self.hidden_dim))
+        self.output_dense.build((None, self.num_heads * self.head_dim))
 
     def call(
         self,
@@ -79,9 +88,12 @@ class MultiHeadAttention(keras.layers.Layer):
         context=None,
         padding_mask=None,
         attention_mask=None,
+        position_bias=None,
         causal=False,
+        window=None,
         cache=None,
         cache_index=None,
+        num_positions=None,
         return_attention_weights=False,
         training=None,
     ):
@@ -94,11 +106,15 @@ class MultiHeadAttention(keras.layers.Layer):
             padding_mask: bool `[batch, key]`, True where a key is a real token.
             attention_mask: bool, broadcastable to `[batch, heads, query, key]`; a mask of rank 3
                 is `[batch, query, key]`. True where a query may look.
+            position_bias: added to the scores, broadcastable to `[batch, heads, query, key]`.
             causal: a query sees only keys up to its own position.
+            window: with `causal`, a query sees only the last so many keys.
             cache: `(key, value)`, each `[batch, heads, key, head_dim]`. In self-attention the new
                 keys and values are written into it at `cache_index` and attention runs over the
-                whole cache; in cross-attention it replaces `context`.
+                whole cache; in cross-attention it replaces `context`. `make_cache` and
+                `project_context` make them.
             cache_index: int scalar, position of the first of `inputs` in the cache.
+            num_positions: only the first so many of `inputs` are queries (self-attention).
             return_attention_weights: also return `[batch, heads, query, key]`.
 
         Returns:
@@ -110,7 +126,7 @@ class MultiHeadAttention(keras.layers.Layer):
             query = self._split_heads(self.query_dense(inputs), 1)[0]
             if context is None and cache is None:
                 raise ValueError("cross-attention needs `context`, or `cache` in its place")
-            key, value = cache or self._split_heads(self.key_value_dense(context), 2)
+            key, value = cache or self.project_context(context)
         else:
             if context is not None:
                 raise ValueError("`context` was given, but this layer was built with cross=False")
@@ -122,11 +138,16 @@ class MultiHeadAttention(keras.layers.Layer):
                 key = ops.slice_update(cache[0], start, key)
                 value = ops.slice_update(cache[1], start, value)
                 cache = (key, value)
+            if num_positions is not None:
+                query = query[:, :, :num_positions]
 
         # softmax(Q Kᵀ / √d + mask) V
-        query = query * ops.cast(self.head_dim**-0.5, query.dtype)
+        if self.scale != 1.0:
+            query = query * ops.cast(self.scale, query.dtype)
         scores = ops.matmul(query, ops.swapaxes(key, -1, -2))  # [batch, heads, query, key]
-        mask = self._mask(scores, padding_mask, attention_mask, causal, cache_index)
+        if position_bias is not None:
+            scores = scores + ops.cast(position_bias, scores.dtype)
+        mask = self._mask(scores, padding_mask, attention_mask, causal, window, cache_index)
         if mask is not None:
             scores = ops.where(mask, scores, ops.cast(_lowest(scores.dtype), scores.dtype))
         weights = ops.softmax(scores, axis=-1)
@@ -140,6 +161,15 @@ class MultiHeadAttention(keras.layers.Layer):
             extras.append(cache)
         return (outputs, *extras) if extras else outputs
 
+    def project_context(self, context):
+        """Keys and values of `context`, `[batch, heads, key, head_dim]`, for cross-attention."""
+        return self._split_heads(self.key_value_dense(context), 2)
+
+    def make_cache(self, batch, length):
+        """An empty cache of keys and values for `length` positions of self-attention."""
+        shape = (batch, self.num_heads, length, self.head_dim)
+        return ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype)
+
     def _split_heads(self, fused, parts):
         batch, length = ops.shape(fused)[:2]
         fused = ops.reshape(fused, (batch, length, parts, self.num_heads, self.head_dim))
@@ -149,9 +179,9 @@ class MultiHeadAttention(keras.layers.Layer):
     def _merge_heads(self, mixed):
         batch, _, length, _ = ops.shape(mixed)
         mixed = ops.transpose(mixed, (0, 2, 1, 3))  # [batch, query, heads, head_dim]
-        return ops.reshape(mixed, (batch, length, self.hidden_dim))
+        return ops.reshape(mixed, (batch, length, self.num_heads * self.head_dim))
 
-    def _mask(self, scores, padding_mask, attention_mask, causal, cache_index):
+    def _mask(self, scores, padding_mask, attention_mask, causal, window, cache_index):
         """All masks as one that broadcasts to `[batch, heads, query, key]`, or None."""
         masks = []
         if padding_mask is not None:
@@ -167,7 +197,10 @@ class MultiHeadAttention(keras.layers.Layer):
             row = ops.expand_dims(ops.arange(query), 1)  # [query, 1]
             if cache_index is not None:
                 row = row + ops.cast(cache_index, row.dtype)
-            masks.append(ops.expand_dims(ops.arange(key), 0) <= row)  # [query, key]
+            column = ops.expand_dims(ops.arange(key), 0)  # [1, key]
+            masks.append(column <= row)  # [query, key]
+            if window is not None:
+                masks.append(column > row - window)
         if not masks:
             return None
         mask = masks[0]
@@ -182,7 +215,10 @@ class MultiHeadAttention(keras.layers.Layer):
             "hidden_dim": self.hidden_dim,
             "dropout": self.dropout,
             "cross": self.cross,
+            "head_dim": self.head_dim,
+            "scale": self.scale,
             "use_bias": self.use_bias,
+            "output_bias": self.output_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
 

@@ -22,6 +22,14 @@ class TokenEmbedding(keras.layers.Embedding):
             config.pop(name, None)
         return {**config, "vocab_size": self.input_dim, "hidden_dim": self.output_dim}
 
+    def logits(self, inputs):
+        """`x Eᵀ`, the head tied to these embeddings: `[..., hidden]` to `[..., vocab]`."""
+        leading = ops.shape(inputs)[:-1]
+        rows = ops.reshape(inputs, (-1, self.output_dim))  # [batch * seq, hidden]
+        table = ops.cast(self.embeddings, self.compute_dtype)
+        logits = ops.matmul(rows, ops.transpose(table))
+        return ops.reshape(logits, (*leading, self.input_dim))
+
 
 @keras.saving.register_keras_serializable(package="lingxi")
 class SegmentEmbedding(keras.layers.Layer):
@@ -66,10 +74,10 @@ class SegmentEmbedding(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="lingxi")
 class PositionEmbedding(keras.layers.Layer):
-    """One learned vector per position: the first `seq` rows of a table.
+    """One learned vector per position: rows of a table, by default the first `seq`.
 
     Input: token ids `[batch, seq]`. Output: `[1, seq, hidden]`, to be added to the token
-    embeddings.
+    embeddings; with `positions` int `[batch, seq]` their rows, `[batch, seq, hidden]`.
 
     Args:
         max_length: rows of the table.
@@ -90,7 +98,10 @@ class PositionEmbedding(keras.layers.Layer):
             initializer=self.embeddings_initializer,
         )
 
-    def call(self, inputs):
+    def call(self, inputs, positions=None):
+        if positions is not None:
+            table = ops.cast(self.embeddings, self.compute_dtype)
+            return ops.take(table, positions, axis=0)
         length = ops.shape(inputs)[1]
         if isinstance(length, int) and length > self.max_length:
             raise ValueError(

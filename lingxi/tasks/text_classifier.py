@@ -97,7 +97,7 @@ class TextClassifier(keras.Model):
     # The Keras model
 
     def call(self, inputs, training=None):
-        outputs = self.backbone(inputs, training=training)
+        outputs = self.backbone(inputs, training=training, num_positions=1)
         if self.pooler is None:
             pooled = outputs["pooled_output"]
         else:
@@ -183,6 +183,7 @@ class TextClassifier(keras.Model):
             steps = kwargs.get("steps_per_epoch") or _steps_per_epoch(data)
             self.compile(_default_optimizer(learning_rate, steps and epochs * steps))
             self._compiled_by_default = True
+            self._create_training_state()
         return super().fit(
             **data,
             validation_data=validation_data,
@@ -190,6 +191,15 @@ class TextClassifier(keras.Model):
             class_weight=class_weight,
             **kwargs,
         )
+
+    def _create_training_state(self):
+        """The variables of optimizer and metrics: made in the first step, it is traced twice."""
+        self.optimizer.build(self.trainable_variables)
+        logits = np.zeros((1, len(self.labels)), "float32")
+        targets = np.zeros_like(logits) if self.multi_label else np.zeros(1, "int32")
+        self.compute_loss(y=targets, y_pred=logits)
+        self.compute_metrics(None, targets, logits)
+        self.reset_metrics()
 
     def evaluate(self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs):
         """As in Keras, on anything that `fit` takes (of a TFDS name, the split "validation")."""
@@ -390,7 +400,7 @@ class TextClassifier(keras.Model):
         the directory. It appears only when it is complete.
         """
         config = {
-            **self.backbone.config.to_huggingface(),
+            **self.backbone.layout.to_contents(self.backbone.config),
             "architectures": ["BertForSequenceClassification"],
             "problem_type": (
                 "multi_label_classification" if self.multi_label else "single_label_classification"

@@ -58,7 +58,10 @@ class LengthBucketedBatches:
                 signature += (tf.TensorSpec([None, *values.shape[1:]], values.dtype),)
         dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
         cardinality = tf.data.experimental.assert_cardinality(self.num_batches)
-        return dataset.apply(cardinality).prefetch(tf.data.AUTOTUNE)
+        # Autotuning's thread sleeps up to a minute, and the end of an epoch would wait for it.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return dataset.apply(cardinality).prefetch(2).with_options(options)
 
     def _draw_batches(self):
         """Row numbers of each batch."""

@@ -2,5 +2,6 @@
 
 from lingxi.zoo.bert import Bert, BertConfig
 from lingxi.zoo.checkpoint import CheckpointError
+from lingxi.zoo.gpt import Gpt, GptConfig
 
-__all__ = ["Bert", "BertConfig", "CheckpointError"]
+__all__ = ["Bert", "BertConfig", "CheckpointError", "Gpt", "GptConfig"]

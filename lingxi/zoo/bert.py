@@ -1,38 +1,43 @@
-"""BERT (Devlin et al. 2018): a bidirectional Transformer encoder."""
+"""BERT (Devlin et al. 2018) and its kin: bidirectional Transformer encoders.
+
+RoBERTa (Liu et al. 2019), DistilBERT (Sanh et al. 2019) and the encoder of ELECTRA (Clark et al.
+2020) differ from BERT by what `BertConfig` says, and in how Hugging Face names their weights.
+"""
 
 import dataclasses
 
 import keras
+from keras import ops
 
 from lingxi.layers import (
-    EncoderBlock,
+    Dense,
     LayerNorm,
     Pooler,
     PositionEmbedding,
     SegmentEmbedding,
     TokenEmbedding,
+    TransformerBlock,
 )
-from lingxi.zoo import checkpoint, preset
-
-_SIZES = {
-    # preset: (layers, hidden, heads); Turc et al. 2019, table 1, and Devlin et al. 2018
-    "bert_tiny": (2, 128, 2),
-    "bert_mini": (4, 256, 4),
-    "bert_small": (4, 512, 8),
-    "bert_medium": (8, 512, 8),
-    "bert_base": (12, 768, 12),
-    "bert_large": (24, 1024, 16),
-    "minilm_l6_en_uncased": (6, 384, 12),
-}
-_ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"} | {
-    name: name for name in ("relu", "silu", "tanh")
-}
+from lingxi.zoo import checkpoint
+from lingxi.zoo.backbone import Backbone
+from lingxi.zoo.huggingface.bert import LAYOUTS
 
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
-    """Sizes and rates of a `Bert`."""
+    """Sizes and rates of a `Bert`.
 
+    Attributes:
+        model_type: "bert", "roberta", "distilbert" or "electra": whose checkpoints these are.
+        max_length: the longest sequence, in tokens.
+        num_segments: 0 for a model without segment embeddings.
+        embedding_dim: width of the embeddings where it is not `hidden_dim`: a product widens them.
+        position_offset: of RoBERTa: where the positions of the tokens start; padding, which is
+            told by `pad_id`, has the position before and is not counted.
+        pooler: whether there is a pooler.
+    """
+
+    model_type: str = "bert"
     vocab_size: int = 30522
     hidden_dim: int = 768
     num_layers: int = 12
@@ -40,6 +45,8 @@ class BertConfig:
     intermediate_dim: int = 3072
     max_length: int = 512
     num_segments: int = 2
+    embedding_dim: int | None = None
+    position_offset: int = 0
     activation: str = "gelu"
     dropout: float = 0.1
     attention_dropout: float = 0.1
@@ -48,99 +55,116 @@ class BertConfig:
     pooler: bool = True
     pad_id: int = 0
 
+    def __post_init__(self):
+        if self.embedding_dim == self.hidden_dim:
+            object.__setattr__(self, "embedding_dim", None)
+
     @property
     def num_parameters(self):
-        h, i = self.hidden_dim, self.intermediate_dim
-        embeddings = (self.vocab_size + self.max_length + self.num_segments) * h + 2 * h
+        h, i, e = self.hidden_dim, self.intermediate_dim, self.embedding_dim or self.hidden_dim
+        rows = self.vocab_size + self.max_length + self.position_offset + self.num_segments
+        embeddings = rows * e + 2 * e
+        if self.embedding_dim is not None:
+            embeddings += e * h + h
         block = 4 * (h * h + h) + (h * i + i) + (i * h + h) + 4 * h
         return embeddings + self.num_layers * block + self.pooler * (h * h + h)
 
-    @classmethod
-    def from_huggingface(cls, config):
-        """From the contents of a `config.json`.
 
-        Raises:
-            ValueError: for a variant of BERT that this architecture is not.
-        """
-        for key, accepted in (("position_embedding_type", "absolute"), ("is_decoder", False)):
-            if config.get(key, accepted) != accepted:
-                raise ValueError(f"config.json has {key}={config[key]!r}; supported: {accepted!r}")
-        if config["hidden_act"] not in _ACTIVATIONS:
-            raise ValueError(
-                f"config.json has hidden_act={config['hidden_act']!r}; "
-                f"supported: {', '.join(_ACTIVATIONS)}"
-            )
-        return cls(
-            activation=_ACTIVATIONS[config["hidden_act"]],
-            **{ours: config[theirs] for ours, theirs in _FIELDS.items() if theirs in config},
-        )
-
-    def to_huggingface(self):
-        """The contents of a `config.json`."""
-        activation = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
-        return {
-            "model_type": "bert",
-            "architectures": ["BertModel"],
-            "hidden_act": activation[self.activation],
-            **{theirs: getattr(self, ours) for ours, theirs in _FIELDS.items()},
-        }
+def _bert(layers, hidden, heads, **others):
+    return BertConfig(
+        num_layers=layers, hidden_dim=hidden, num_heads=heads, intermediate_dim=4 * hidden, **others
+    )
 
 
-_FIELDS = {
-    "vocab_size": "vocab_size",
-    "hidden_dim": "hidden_size",
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "intermediate_dim": "intermediate_size",
-    "max_length": "max_position_embeddings",
-    "num_segments": "type_vocab_size",
-    "dropout": "hidden_dropout_prob",
-    "attention_dropout": "attention_probs_dropout_prob",
-    "norm_epsilon": "layer_norm_eps",
-    "initializer_range": "initializer_range",
-    "pad_id": "pad_token_id",
-}
+def _roberta(layers, hidden, heads):
+    return _bert(
+        layers,
+        hidden,
+        heads,
+        model_type="roberta",
+        vocab_size=50265,
+        num_segments=1,
+        position_offset=2,
+        norm_epsilon=1e-5,
+        pad_id=1,
+    )
+
+
+_DISTILBERT = {"model_type": "distilbert", "num_segments": 0, "pooler": False}
+_ELECTRA = {"model_type": "electra", "pooler": False}
 
 
 @keras.saving.register_keras_serializable(package="lingxi")
-class Bert(keras.Model):
-    """The encoder of BERT, with its pooler.
+class Bert(Backbone):
+    """A bidirectional encoder: BERT with its pooler, RoBERTa, DistilBERT, ELECTRA.
 
     Inputs, a dict: `token_ids` int `[batch, seq]`; `segment_ids` int `[batch, seq]`, zeros if left
     out; `padding_mask` bool `[batch, seq]`, True for real tokens, all real if left out.
 
     Outputs, a dict: `sequence_output` `[batch, seq, hidden]`; `pooled_output` `[batch, hidden]`
     where there is a pooler; with `return_hidden_states=True` also `hidden_states`, the embeddings
-    and the output of every block.
+    and the output of every block. With `num_positions=n` the last block computes the outputs of
+    the first `n` tokens only: a classifier reads no other, and `sequence_output` is
+    `[batch, n, hidden]`.
     """
 
+    config_class = BertConfig
     presets = {
-        name: BertConfig(
-            num_layers=layers, hidden_dim=hidden, num_heads=heads, intermediate_dim=4 * hidden
-        )
-        for name, (layers, hidden, heads) in _SIZES.items()
+        # Turc et al. 2019, table 1; Devlin et al. 2018, section 3
+        "bert_tiny": _bert(2, 128, 2),
+        "bert_mini": _bert(4, 256, 4),
+        "bert_small": _bert(4, 512, 8),
+        "bert_medium": _bert(8, 512, 8),
+        "bert_base": _bert(12, 768, 12),
+        "bert_large": _bert(24, 1024, 16),
+        "minilm_l6_en_uncased": _bert(6, 384, 12),
+        # Liu et al. 2019; Sanh et al. 2019; Clark et al. 2020, table 6
+        "roberta_base": _roberta(12, 768, 12),
+        "roberta_large": _roberta(24, 1024, 16),
+        "distilbert_base": _bert(6, 768, 12, **_DISTILBERT),
+        "electra_small": _bert(12, 256, 4, embedding_dim=128, **_ELECTRA),
+        "electra_base": _bert(12, 768, 12, **_ELECTRA),
+        "electra_large": _bert(24, 1024, 16, **_ELECTRA),
     }
+    layouts = LAYOUTS
 
     def __init__(self, config, **kwargs):
-        super().__init__(**kwargs)
-        self.config = config
-        dtype = self.dtype_policy
-        c, initializer = config, _initializer(config)
+        super().__init__(config, **kwargs)
+        c, dtype = config, self.dtype_policy
+        width = c.embedding_dim or c.hidden_dim
+
+        def initializer():
+            return keras.initializers.TruncatedNormal(stddev=c.initializer_range)
+
         self.token_embedding = TokenEmbedding(
-            c.vocab_size, c.hidden_dim, initializer(), dtype=dtype, name="token_embedding"
+            c.vocab_size, width, initializer(), dtype=dtype, name="token_embedding"
         )
         self.position_embedding = PositionEmbedding(
-            c.max_length, c.hidden_dim, initializer(), dtype=dtype, name="position_embedding"
+            c.max_length + c.position_offset,
+            width,
+            initializer(),
+            dtype=dtype,
+            name="position_embedding",
         )
-        self.segment_embedding = SegmentEmbedding(
-            c.num_segments, c.hidden_dim, initializer(), dtype=dtype, name="segment_embedding"
-        )
+        self.segment_embedding = None
+        if c.num_segments:
+            self.segment_embedding = SegmentEmbedding(
+                c.num_segments, width, initializer(), dtype=dtype, name="segment_embedding"
+            )
         self.embedding_norm = LayerNorm(epsilon=c.norm_epsilon, dtype=dtype, name="embedding_norm")
         self.embedding_dropout = keras.layers.Dropout(
             c.dropout, dtype=dtype, name="embedding_dropout"
         )
+        self.embedding_projection = None
+        if c.embedding_dim is not None:
+            self.embedding_projection = Dense(
+                c.hidden_dim,
+                kernel_initializer=initializer(),
+                dtype=dtype,
+                name="embedding_projection",
+            )
         self.blocks = [
-            EncoderBlock(
+            TransformerBlock(
                 c.num_heads,
                 c.intermediate_dim,
                 activation=c.activation,
@@ -160,26 +184,40 @@ class Bert(keras.Model):
 
     def build(self, inputs_shape=None):
         tokens, hidden = (None, None), (None, None, self.config.hidden_dim)
-        for layer in (self.token_embedding, self.position_embedding, self.segment_embedding):
-            layer.build(tokens)
-        for layer in (self.embedding_norm, *self.blocks, self.pooler):
-            if layer is not None:
-                layer.build(hidden)
+        embedded = (None, None, self.config.embedding_dim or self.config.hidden_dim)
+        embeddings = (self.token_embedding, self.position_embedding, self.segment_embedding)
+        for shape, layers in (
+            (tokens, embeddings),
+            (embedded, (self.embedding_norm, self.embedding_projection)),
+            (hidden, (*self.blocks, self.pooler)),
+        ):
+            for layer in layers:
+                if layer is not None:
+                    layer.build(shape)
         self.built = True
 
-    def call(self, inputs, training=None, return_hidden_states=False):
+    def call(self, inputs, training=None, return_hidden_states=False, num_positions=None):
         token_ids = inputs["token_ids"]
         padding_mask = inputs.get("padding_mask")
-        segment_ids = inputs.get("segment_ids")
-        if segment_ids is None:
-            segment_ids = keras.ops.zeros_like(token_ids)
 
-        x = self.token_embedding(token_ids) + self.segment_embedding(segment_ids)
-        x = self.embedding_norm(x + self.position_embedding(token_ids))
-        x = self.embedding_dropout(x, training=training)  # [batch, seq, hidden]
+        x = self.token_embedding(token_ids)
+        if self.segment_embedding is not None:
+            segment_ids = inputs.get("segment_ids")
+            if segment_ids is None:
+                segment_ids = ops.zeros_like(token_ids)
+            x = x + self.segment_embedding(segment_ids)
+        x = x + self.position_embedding(token_ids, self._positions(token_ids))
+        x = self.embedding_dropout(self.embedding_norm(x), training=training)
+        if self.embedding_projection is not None:
+            x = self.embedding_projection(x)  # [batch, seq, hidden]
         hidden_states = [x]
         for block in self.blocks:
-            x = block(x, padding_mask=padding_mask, training=training)
+            x = block(
+                x,
+                padding_mask=padding_mask,
+                num_positions=num_positions if block is self.blocks[-1] else None,
+                training=training,
+            )
             hidden_states.append(x)
 
         outputs = {"sequence_output": x}
@@ -189,70 +227,15 @@ class Bert(keras.Model):
             outputs["hidden_states"] = tuple(hidden_states)
         return outputs
 
-    @classmethod
-    def from_preset(cls, name, load_weights=True, dtype=None):
-        """A `Bert` from a preset.
-
-        Args:
-            name: a local Hugging Face directory of `model_type` "bert"; `hf://owner/name`; a
-                pretrained preset ("minilm_l6_en_uncased"); or one of the sizes in `Bert.presets`
-                ("bert_tiny" … "bert_large"), which have no weights: they start at random.
-            load_weights: False for random weights.
-            dtype: a Keras dtype policy.
-
-        Raises:
-            FileNotFoundError: no such preset, or no weights in the directory.
-            CheckpointError: the weights do not fit; every tensor concerned is listed.
-        """
-        if name in cls.presets and (not load_weights or name not in preset.pretrained_presets()):
-            return cls(cls.presets[name], dtype=dtype)
-        directory = preset.resolve(name)
-        config = BertConfig.from_huggingface(preset.read_config(directory, ("bert",)))
-        if not load_weights:
-            return cls(config, dtype=dtype)
-        config = dataclasses.replace(
-            config, pooler=checkpoint.contains(directory, "pooler.dense.weight")
-        )
-        model = cls(config, dtype=dtype)
-        checkpoint.load(model.checkpoint_table(), directory, "bert.", _OTHER_HEADS)
-        return model
-
-    def checkpoint_table(self):
-        """This model's variables and their names in a Hugging Face checkpoint."""
-        table = [
-            checkpoint.Tensors(layer.embeddings, (f"embeddings.{name}_embeddings.weight",))
-            for name, layer in (
-                ("word", self.token_embedding),
-                ("position", self.position_embedding),
-                ("token_type", self.segment_embedding),
-            )
-        ]
-        table += checkpoint.norm(self.embedding_norm, "embeddings.LayerNorm")
-        for index, block in enumerate(self.blocks):
-            layer = f"encoder.layer.{index}"
-            attention, forward = block.attention, block.feed_forward
-            query_key_value = [f"{layer}.attention.self.{n}" for n in ("query", "key", "value")]
-            table += checkpoint.dense(attention.query_key_value_dense, *query_key_value)
-            table += checkpoint.dense(attention.output_dense, f"{layer}.attention.output.dense")
-            table += checkpoint.norm(block.attention_norm, f"{layer}.attention.output.LayerNorm")
-            table += checkpoint.dense(forward.intermediate_dense, f"{layer}.intermediate.dense")
-            table += checkpoint.dense(forward.output_dense, f"{layer}.output.dense")
-            table += checkpoint.norm(block.feed_forward_norm, f"{layer}.output.LayerNorm")
-        if self.pooler is not None:
-            table += checkpoint.dense(self.pooler.dense, "pooler.dense")
-        return table
-
-    def get_config(self):
-        return {**super().get_config(), "config": dataclasses.asdict(self.config)}
+    def _positions(self, token_ids):
+        """None where positions are simply counted; else `[batch, seq]`, as in RoBERTa."""
+        if not self.config.position_offset:
+            return None
+        real = ops.cast(token_ids != self.config.pad_id, "int32")
+        count = ops.cumsum(real, axis=1)  # 1 for the first real token
+        return count * real + self.config.position_offset - 1
 
     @classmethod
-    def from_config(cls, config):
-        return cls(BertConfig(**config.pop("config")), **config)
-
-
-# What a Bert checkpoint may hold beside the encoder: buffers of old files, and heads.
-_OTHER_HEADS = ("embeddings.position_ids", "cls.", "classifier.", "qa_outputs.")
-
-
-def _initializer(config):
-    return lambda: keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+    def config_for(cls, config, directory):
+        has_pooler = checkpoint.contains(directory, "pooler.dense.weight")
+        return dataclasses.replace(config, pooler=has_pooler)

@@ -6,6 +6,7 @@ one table forwards and backwards.
 
 import dataclasses
 import errno
+import fnmatch
 import json
 import pathlib
 
@@ -29,12 +30,15 @@ class Tensors:
     """One Keras variable and the checkpoint tensors that hold it.
 
     Several tensors stand side by side on the variable's last axis (query, key and value of one
-    fused product). `transpose` is for PyTorch's linear layers, which store `[out, in]`.
+    fused product). `transpose` is for PyTorch's linear layers, which store `[out, in]`. `aliases`
+    are further names of a single tensor (tied weights): a file may have it under any of them, or
+    under several.
     """
 
     variable: keras.Variable
     names: tuple
     transpose: bool = False
+    aliases: tuple = ()
 
     @property
     def shape(self):
@@ -53,30 +57,35 @@ class Tensors:
         return [np.ascontiguousarray(part.T if self.transpose else part) for part in parts]
 
 
-def dense(layer, *names):
-    """The kernel and the bias of a dense layer, stored as one or several linear layers."""
-    weights = tuple(f"{name}.weight" for name in names)
-    biases = tuple(f"{name}.bias" for name in names)
-    return [Tensors(layer.kernel, weights, transpose=True), Tensors(layer.bias, biases)]
+def dense(layer, *names, transpose=True):
+    """The kernel of a dense layer, and its bias if it has one, stored as one or several layers."""
+    table = [Tensors(layer.kernel, tuple(f"{name}.weight" for name in names), transpose)]
+    if layer.use_bias:
+        table.append(Tensors(layer.bias, tuple(f"{name}.bias" for name in names)))
+    return table
 
 
 def norm(layer, name):
-    """The scale and the offset of a layer normalization."""
-    return [
-        Tensors(layer.gamma, (f"{name}.weight",)),
-        Tensors(layer.beta, (f"{name}.bias",)),
-    ]
+    """The scale of a normalization, and its offset if it has one."""
+    table = [Tensors(layer.gamma, (f"{name}.weight",))]
+    if hasattr(layer, "beta"):
+        table.append(Tensors(layer.beta, (f"{name}.bias",)))
+    return table
 
 
 def prefixed(table, prefix):
     """`table` with `prefix` before every tensor name."""
     return [
-        dataclasses.replace(entry, names=tuple(prefix + name for name in entry.names))
+        dataclasses.replace(
+            entry,
+            names=tuple(prefix + name for name in entry.names),
+            aliases=tuple(prefix + name for name in entry.aliases),
+        )
         for entry in table
     ]
 
 
-def load(table, directory, prefix, other_heads=()):
+def load(table, directory, prefix, ignored=()):
     """Read a Hugging Face directory's safetensors into the variables of `table`.
 
     Args:
@@ -84,7 +93,8 @@ def load(table, directory, prefix, other_heads=()):
         directory: holds `model.safetensors`, or its shards and their index.
         prefix: of the base model's tensors in a file with a head ("bert."), which the file, the
             table or both may lack.
-        other_heads: beginnings of tensor names that belong to heads which `table` lacks.
+        ignored: patterns (`fnmatch`) of tensor names, without the prefix, that `table` need not
+            have: buffers, and heads of other tasks.
 
     Raises:
         FileNotFoundError: no weights in `directory`.
@@ -93,11 +103,15 @@ def load(table, directory, prefix, other_heads=()):
     directory = pathlib.Path(directory)
     with _Reader(directory) as reader:
         found = {_canonical(name, prefix): name for name in reader.names}
+        for entry in table:
+            aliases = [found.pop(_canonical(alias, prefix), None) for alias in entry.aliases]
+            if any(aliases):
+                found.setdefault(_canonical(entry.names[0], prefix), next(filter(None, aliases)))
         wanted = {_canonical(name, prefix): entry for entry in table for name in entry.names}
         unknown = [
             original
             for name, original in found.items()
-            if name not in wanted and not name.startswith(tuple(other_heads))
+            if name not in wanted and not any(fnmatch.fnmatch(name, part) for part in ignored)
         ]
         missing = [name for name in wanted if name not in found]
         misshapen = [

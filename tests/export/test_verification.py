@@ -49,8 +49,7 @@ def attempt(form, target):
 def wrong_weights(form, contrary, monkeypatch):
     """Every export silently writes the weights of another classifier."""
     if form == "saved_model":
-        freeze = module("saved_model").freeze
-        monkeypatch.setattr(module("saved_model"), "freeze", lambda task: freeze(contrary))
+        monkeypatch.setattr(module("saved_model"), "in_precision", lambda task, precision: contrary)
     else:
         convert = module("tflite")._convert
         monkeypatch.setattr(

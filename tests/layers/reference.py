@@ -88,7 +88,7 @@ def feed_forward(layer, x):
     return dense(layer.output_dense, inner)
 
 
-def encoder_block(layer, x, allowed=None):
+def transformer_block(layer, x, allowed=None):
     if layer.norm_first:
         x = x + attention(layer.attention, layer_norm(layer.attention_norm, x), None, allowed)[0]
         return x + feed_forward(layer.feed_forward, layer_norm(layer.feed_forward_norm, x))

@@ -23,20 +23,41 @@ def _attention(**kwargs):
 # name: (a function that makes the layer with no argument at its default, its input)
 LAYERS = {
     "Dense": (lambda **k: layers.Dense(5, activation="relu", use_bias=False, **k), HIDDEN),
-    "EncoderBlock": (
-        lambda **k: layers.EncoderBlock(
-            4, 6, "relu", 0.1, 0.2, True, 1e-3, kernel_initializer="he_normal", **k
+    "TransformerBlock": (
+        lambda **k: layers.TransformerBlock(
+            4,
+            6,
+            activation="silu",
+            gated=True,
+            dropout=0.1,
+            attention_dropout=0.2,
+            activation_dropout=0.3,
+            norm="rms",
+            norm_first=True,
+            norm_epsilon=1e-3,
+            head_dim=3,
+            attention_scale=0.7,
+            use_bias=False,
+            query_key_value_bias=True,
+            kernel_initializer="he_normal",
+            **k,
         ),
         HIDDEN,
     ),
-    "FeedForward": (lambda **k: layers.FeedForward(6, "silu", False, "he_normal", **k), HIDDEN),
+    "FeedForward": (
+        lambda **k: layers.FeedForward(6, "silu", True, 0.1, False, "he_normal", **k),
+        HIDDEN,
+    ),
     "LayerNorm": (lambda **k: layers.LayerNorm(epsilon=0.1, **k), HIDDEN),
     "MultiHeadAttention": (
-        lambda **k: _attention(dropout=0.1, use_bias=False, kernel_initializer="he_normal", **k),
+        lambda **k: _attention(
+            dropout=0.1, head_dim=3, scale=0.7, use_bias=False, output_bias=True, **k
+        ),
         HIDDEN,
     ),
     "Pooler": (lambda **k: layers.Pooler(7, "he_normal", **k), HIDDEN),
     "PositionEmbedding": (lambda **k: layers.PositionEmbedding(9, 8, "normal", **k), TOKENS),
+    "RMSNorm": (lambda **k: layers.RMSNorm(epsilon=0.1, **k), HIDDEN),
     "SegmentEmbedding": (lambda **k: layers.SegmentEmbedding(5, 8, "normal", **k), TOKENS),
     "SinusoidalPosition": (lambda **k: layers.SinusoidalPosition(8, False, **k), HIDDEN),
     "TokenEmbedding": (lambda **k: layers.TokenEmbedding(5, 8, "normal", **k), TOKENS),
@@ -50,7 +71,7 @@ each_layer = pytest.mark.parametrize(("make", "inputs"), LAYERS.values(), ids=LA
 
 def test_every_exported_layer_is_tested_here():
     classes = {n for n in layers.__all__ if isinstance(getattr(layers, n), type)}
-    assert classes == set(LAYERS)
+    assert classes == set(LAYERS) | {"RelativePositionBias"}  # takes positions, not a batch
 
 
 @each_layer

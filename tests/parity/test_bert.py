@@ -66,7 +66,7 @@ def test_the_reference_loads_what_lingxi_saves(transformers, tmp_path, assert_ne
         vocab_size=31, hidden_dim=12, num_layers=2, num_heads=3, intermediate_dim=7, max_length=9
     )
     model = Bert(config)
-    (tmp_path / "config.json").write_text(json.dumps(config.to_huggingface()))
+    (tmp_path / "config.json").write_text(json.dumps(Bert.layouts["bert"].to_contents(config)))
     checkpoint.save(model.checkpoint_table(), tmp_path / "model.safetensors")
     reference = transformers.AutoModel.from_pretrained(tmp_path).eval()
     compare(model, reference, models.batch(reference.config, 9), assert_near)

@@ -39,7 +39,7 @@ class Directory:
     def __init__(self, path, model):
         self.path = path
         path.mkdir(parents=True)
-        self.config = model.config.to_huggingface()
+        self.config = Bert.layouts["bert"].to_contents(model.config)
         self.tensors = {}
         for entry in model.checkpoint_table():
             self.tensors.update(zip(entry.names, entry.split(), strict=True))

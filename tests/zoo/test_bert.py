@@ -20,6 +20,11 @@ MASK = np.array([[1, 1, 1, 1, 0], [1, 1, 1, 0, 0]], bool)
 SEGMENTS = np.array([[0, 0, 1, 1, 0], [0, 1, 1, 0, 0]], "int32")
 
 
+def read(contents):
+    """Our config of a config.json's contents."""
+    return BertConfig(**Bert.layouts["bert"].to_fields(contents))
+
+
 def inputs(ids=IDS, mask=MASK, segments=SEGMENTS):
     return {"token_ids": ids, "padding_mask": mask, "segment_ids": segments}
 
@@ -238,7 +243,7 @@ def test_a_configuration_makes_an_equal_model(tiny_bert):
 )
 def test_a_configuration_survives_config_json(sizes, rates, activation):
     config = BertConfig(**sizes, **rates, activation=activation)
-    assert BertConfig.from_huggingface(config.to_huggingface()) == config
+    assert read(Bert.layouts["bert"].to_contents(config)) == config
 
 
 @pytest.mark.parametrize(
@@ -246,8 +251,8 @@ def test_a_configuration_survives_config_json(sizes, rates, activation):
     [("gelu", "gelu"), ("gelu_new", "gelu_tanh"), ("gelu_pytorch_tanh", "gelu_tanh")],
 )
 def test_activations_by_their_other_names(theirs, ours):
-    config = {**BertConfig().to_huggingface(), "hidden_act": theirs}
-    assert BertConfig.from_huggingface(config).activation == ours
+    config = {**Bert.layouts["bert"].to_contents(BertConfig()), "hidden_act": theirs}
+    assert read(config).activation == ours
 
 
 @pytest.mark.parametrize(
@@ -260,14 +265,18 @@ def test_activations_by_their_other_names(theirs, ours):
     ],
 )
 def test_another_variant_of_bert_is_refused(key, value):
-    config = {**BertConfig().to_huggingface(), key: value}
+    config = {**Bert.layouts["bert"].to_contents(BertConfig()), key: value}
     with pytest.raises(ValueError, match=f"config.json has {key}={value!r}; supported: "):
-        BertConfig.from_huggingface(config)
+        read(config)
 
 
 def test_keys_that_bert_does_not_have_are_ignored():
-    config = {**BertConfig().to_huggingface(), "torch_dtype": "float32", "use_cache": True}
-    assert BertConfig.from_huggingface(config) == BertConfig()
+    config = {
+        **Bert.layouts["bert"].to_contents(BertConfig()),
+        "torch_dtype": "float32",
+        "use_cache": True,
+    }
+    assert read(config) == BertConfig()
 
 
 def test_a_configuration_cannot_be_changed():

@@ -53,7 +53,7 @@ def test_saving_and_loading_keeps_every_parameter(heads, head_dim, seed, sizes):
         weight.assign(generator.normal(size=weight.shape))
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        (directory / "config.json").write_text(json.dumps(config.to_huggingface()))
+        (directory / "config.json").write_text(json.dumps(Bert.layouts["bert"].to_contents(config)))
         checkpoint.save(model.checkpoint_table(), directory / checkpoint.WEIGHTS_NAME)
         loaded = Bert.from_preset(directory)
     assert loaded.config == config

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from lingxi.layers import EncoderBlock
+from lingxi.layers import TransformerBlock
 from tests.layers import reference
 from tests.layers.reference import numpy, random, randomize
 
@@ -12,7 +12,7 @@ MASK = np.array([[1, 1, 1, 1], [1, 1, 0, 0]], bool)
 
 
 def block(**kwargs):
-    layer = EncoderBlock(2, 12, **kwargs)
+    layer = TransformerBlock(2, 12, **kwargs)
     layer.build((None, None, 8))
     return randomize(layer)
 
@@ -27,13 +27,13 @@ def x():
 def test_a_block_is_the_formula(x, norm_first, activation):
     layer = block(norm_first=norm_first, activation=activation)
     outputs = numpy(layer(x, padding_mask=MASK))
-    wanted = reference.encoder_block(layer, x, MASK[:, None, None])
+    wanted = reference.transformer_block(layer, x, MASK[:, None, None])
     np.testing.assert_allclose(outputs, wanted, atol=2e-5)
 
 
 def test_causal_and_custom_masks_reach_the_attention(x):
     layer, allowed = block(), np.tril(np.ones((4, 4), bool))
-    wanted = reference.encoder_block(layer, x, allowed)
+    wanted = reference.transformer_block(layer, x, allowed)
     np.testing.assert_allclose(numpy(layer(x, causal=True)), wanted, atol=2e-5)
     custom = np.broadcast_to(allowed, (2, 4, 4))
     np.testing.assert_allclose(numpy(layer(x, attention_mask=custom)), wanted, atol=2e-5)
@@ -64,9 +64,9 @@ def test_dropout_acts_only_in_training(x, rates):
 
 def test_sizes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match="multiple of num_heads, got 10 and 3"):
-        EncoderBlock(3, 12).build((None, None, 10))
+        TransformerBlock(3, 12).build((None, None, 10))
 
 
 def test_an_unknown_activation_is_named():
     with pytest.raises(ValueError, match="unknown activation 'swiglu'; known: gelu"):
-        EncoderBlock(2, 12, activation="swiglu").build((None, None, 8))
+        TransformerBlock(2, 12, activation="swiglu").build((None, None, 8))

@@ -1,0 +1,1 @@
+"""One file for each architecture: how Hugging Face writes its model types."""
