@@ -8,9 +8,7 @@ from keras import ops
 class LayerNorm(keras.layers.Layer):
     """`(x - μ) / √(σ² + ε) · γ + β` over the last axis.
 
-    The statistics are float32 in every precision. The order of operations is the one that
-    TensorFlow's graph optimizer recognizes and runs as one fused kernel, which it does not with
-    that of Keras' own layer.
+    The statistics are float32 in every precision.
 
     Input and output: `[..., features]`.
     """
@@ -27,9 +25,10 @@ class LayerNorm(keras.layers.Layer):
     def call(self, inputs):
         x = ops.cast(inputs, "float32")
         gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
-        mean, variance = ops.moments(x, axes=-1, keepdims=True)
-        scale = ops.rsqrt(variance + self.epsilon) * gamma
-        return ops.cast(x * scale + (beta - mean * scale), self.compute_dtype)
+        centered = x - ops.mean(x, axis=-1, keepdims=True)
+        variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
+        x = beta + centered * (ops.rsqrt(variance + self.epsilon) * gamma)
+        return ops.cast(x, self.compute_dtype)
 
     def compute_output_shape(self, inputs_shape):
         return inputs_shape

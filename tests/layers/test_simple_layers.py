@@ -66,7 +66,7 @@ def test_layer_norm_of_equal_values_is_finite():
 @pytest.mark.parametrize("use_bias", [True, False])
 @pytest.mark.parametrize("activation", sorted(reference.ACTIVATIONS))
 def test_feed_forward_is_the_formula(activation, use_bias):
-    layer = built(FeedForward(11, activation, use_bias), None, None, 6)
+    layer = built(FeedForward(11, activation, use_bias=use_bias), None, None, 6)
     x = random(2, 5, 6)
     assert len(layer.weights) == (4 if use_bias else 2)
     np.testing.assert_allclose(numpy(layer(x)), reference.feed_forward(layer, x), atol=2e-5)
