@@ -2,7 +2,9 @@
 
 import pathlib
 
+import flatbuffers
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 
 from lingxi.export import metadata, verification
 from lingxi.export.precision import in_precision
@@ -10,6 +12,7 @@ from lingxi.files import atomic_path
 
 QUANTIZATIONS = (None, "float16", "int8")
 INPUTS = ("text", "ids")
+_ALIGNMENT = 16  # bytes, of the weights in a file: interpreters read them in place
 
 
 def tflite(
@@ -105,4 +108,25 @@ def _convert(task, quantize, input, pairs, max_length):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    return converter.convert()
+    return _compact(converter.convert())
+
+
+def _compact(model):
+    """The same TFLite file with equal vectors stored once: most are the channels' zero points."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+    builder = _SharingBuilder()
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+class _SharingBuilder(flatbuffers.Builder):
+    def __init__(self):
+        super().__init__()
+        self._offsets = {}
+
+    def CreateNumpyVector(self, x):
+        key = x.dtype, x.tobytes()
+        if key not in self._offsets:
+            self.Prep(_ALIGNMENT, x.nbytes)
+            self._offsets[key] = super().CreateNumpyVector(x)
+        return self._offsets[key]
