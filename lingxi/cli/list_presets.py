@@ -1,4 +1,4 @@
-"""List the presets that training can start from."""
+"""List the presets of every architecture, with their sizes."""
 
 from absl import app
 
@@ -15,19 +15,35 @@ def run(arguments):
     if arguments:
         raise app.UsageError(f"list takes no arguments, got {arguments}")
     with quiet_tensorflow(FLAGS.debug):
-        from lingxi.zoo import Bert, preset
-    rows = [("preset", "layers", "hidden", "heads", "parameters", "weights")]
+        from lingxi.zoo import T5, Bert, Gpt, Transformer, preset
+    rows = [("preset", "architecture", "layers", "hidden", "heads", "parameters", "weights")]
     notes = []
-    for name, config in Bert.presets.items():
-        sizes = (config.num_layers, config.hidden_dim, config.num_heads, config.num_parameters)
-        trained = name in preset.pretrained_presets()
-        weights = "pretrained" if trained else "random"
-        rows.append((name, *(f"{size:,}" for size in sizes), weights))
-        if trained:
-            notes.append(f"{name}: {_source(preset, name)}")
+    for architecture in (Bert, Gpt, T5, Transformer):
+        for name, config in architecture.presets.items():
+            trained = name in preset.pretrained_presets()
+            rows.append(
+                (
+                    name,
+                    architecture.__name__,
+                    _layers(config),
+                    f"{config.hidden_dim:,}",
+                    str(config.num_heads),
+                    f"{config.num_parameters:,}",
+                    "pretrained" if trained else "random",
+                )
+            )
+            if trained:
+                notes.append(f"{name}: {_source(preset, name)}")
     notes.append("random: a size to train from nothing, with --vocabulary vocab.txt")
     print(f"{table(rows)}\n\n" + "\n".join(notes))
     print("A local directory in Hugging Face layout or hf://owner/name is a preset too.")
+
+
+def _layers(config):
+    """"12", or "6 + 6" of encoder and decoder."""
+    if hasattr(config, "num_layers"):
+        return str(config.num_layers)
+    return f"{config.num_encoder_layers} + {config.num_decoder_layers}"
 
 
 def _source(preset, name):

@@ -141,14 +141,16 @@ class MultiHeadAttention(keras.layers.Layer):
             if num_positions is not None:
                 query = query[:, :, :num_positions]
 
-        # softmax(Q Kᵀ / √d + mask) V
+        # softmax(Q Kᵀ / √d + mask) V. The mask selects: added, TensorFlow would fuse it with the
+        # product and the scale into an operation that takes seconds for a causal mask.
+        if self.scale != 1.0:
+            query = query * self.scale
         scores = ops.matmul(query, ops.swapaxes(key, -1, -2))  # [batch, heads, query, key]
         mask = self._mask(scores, padding_mask, attention_mask, causal, window, cache_index)
-        if self.scale != 1.0:
-            scores = scores * self.scale
-        for bias in (position_bias, mask):
-            if bias is not None:
-                scores = scores + ops.cast(bias, scores.dtype)
+        if position_bias is not None:
+            scores = scores + ops.cast(position_bias, scores.dtype)
+        if mask is not None:
+            scores = ops.where(mask, scores, ops.cast(_lowest(scores.dtype), scores.dtype))
         weights = ops.softmax(scores, axis=-1)
         mixed = ops.matmul(self.weights_dropout(weights, training=training), value)
         outputs = self.output_dense(self._merge_heads(mixed))
@@ -181,10 +183,7 @@ class MultiHeadAttention(keras.layers.Layer):
         return ops.reshape(mixed, (batch, length, self.num_heads * self.head_dim))
 
     def _mask(self, scores, padding_mask, attention_mask, causal, window, cache_index):
-        """All masks as one, 0 or very negative, broadcastable to the scores; or None.
-
-        It is small and added, so that TensorFlow fuses it into the product.
-        """
+        """All masks as one that broadcasts to `[batch, heads, query, key]`, or None."""
         masks = []
         if padding_mask is not None:
             batch, key = ops.shape(padding_mask)
@@ -208,9 +207,7 @@ class MultiHeadAttention(keras.layers.Layer):
         mask = masks[0]
         for other in masks[1:]:
             mask = ops.logical_and(mask, other)
-        while len(mask.shape) < 4:
-            mask = ops.expand_dims(mask, 0)
-        return ops.where(mask, 0.0, _lowest(scores.dtype))
+        return mask
 
     def get_config(self):
         return {

@@ -236,8 +236,10 @@ def test_export_fails_in_one_line(lingxi, model, tmp_path):
 
 
 def test_list(lingxi):
-    out = lingxi("list").out
-    assert "bert_base                 12     768     12  109,482,240  random" in out
+    out = " ".join(lingxi("list").out.split())
+    assert "bert_base Bert 12 768 12 109,482,240 random" in out
+    assert "gpt3_175b Gpt 96 12,288 96 174,604,259,328 random" in out
+    assert "t5_small T5 6 + 6 512 8 60,506,624 random" in out
     assert "minilm_l6_en_uncased: " in out
 
 

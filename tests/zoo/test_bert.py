@@ -41,6 +41,12 @@ def inputs(ids=IDS, mask=MASK, segments=SEGMENTS):
         ("bert_medium", 41_373_184),
         ("bert_base", 109_482_240),
         ("bert_large", 335_141_888),
+        ("roberta_base", 124_645_632),
+        ("roberta_large", 355_359_744),
+        ("distilbert_base", 66_362_880),
+        ("electra_small", 13_483_008),
+        ("electra_base", 108_891_648),
+        ("electra_large", 334_092_288),
     ],
 )
 def test_a_preset_has_the_size_of_the_published_model(name, parameters):
