@@ -109,9 +109,10 @@ def lingxi_training(name, data):
     optimizer = lingxi.training.AdamW(LEARNING_RATE, weight_decay=0.01, global_clipnorm=1.0)
     optimizer.build(model.trainable_variables)
     inputs = {key: tf.constant(value) for key, value in inputs.items()}
+    targets = tf.constant(targets)
 
     @tf.function(autograph=False)
-    def step():
+    def step(inputs, targets):
         with tf.GradientTape() as tape:
             logits = tf.cast(model(inputs, training=True)["logits"], tf.float32)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
@@ -120,7 +121,7 @@ def lingxi_training(name, data):
         optimizer.apply(tape.gradient(loss, variables), model.trainable_variables)
         return loss
 
-    return lambda: step().numpy()
+    return lambda: step(inputs, targets).numpy()
 
 
 # PyTorch

@@ -3,5 +3,17 @@
 from lingxi.zoo.bert import Bert, BertConfig
 from lingxi.zoo.checkpoint import CheckpointError
 from lingxi.zoo.gpt import Gpt, GptConfig
+from lingxi.zoo.t5 import T5, T5Config
+from lingxi.zoo.transformer import Transformer, TransformerConfig
 
-__all__ = ["Bert", "BertConfig", "CheckpointError", "Gpt", "GptConfig"]
+__all__ = [
+    "T5",
+    "Bert",
+    "BertConfig",
+    "CheckpointError",
+    "Gpt",
+    "GptConfig",
+    "T5Config",
+    "Transformer",
+    "TransformerConfig",
+]
