@@ -40,7 +40,7 @@ def run(arguments):
 
 
 def _layers(config):
-    """"12", or "6 + 6" of encoder and decoder."""
+    """ "12", or "6 + 6" of encoder and decoder."""
     if hasattr(config, "num_layers"):
         return str(config.num_layers)
     return f"{config.num_encoder_layers} + {config.num_decoder_layers}"

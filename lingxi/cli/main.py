@@ -20,6 +20,7 @@ COMMANDS = {
     "export": "export",
     "list": "list_presets",
     "inspect": "inspect_model",
+    "tokenizer": "tokenizer",
 }
 OK, FAILURE, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 

@@ -2,20 +2,20 @@
 
 import dataclasses
 import functools
-import json
 import math
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 from tqdm.auto import tqdm
 
-from lingxi.files import atomic_path
-from lingxi.layers import Dense, Pooler
+from lingxi.layers import Dense, get_activation
 from lingxi.tasks import text_data
 from lingxi.text import WordPieceTokenizer
 from lingxi.training import AdamW, WarmupLinearDecay
 from lingxi.zoo import Bert, checkpoint, preset
+from lingxi.zoo.huggingface.classifier import CLASSIFIERS
 
 BATCH_SIZE = 32
 LEARNING_RATE = 5e-5
@@ -81,10 +81,18 @@ class TextClassifier(keras.Model):
         self.dropout = backbone.config.dropout if dropout is None else dropout
         hidden_dim = backbone.config.hidden_dim
         initializer = keras.initializers.TruncatedNormal(stddev=backbone.config.initializer_range)
-        self.pooler = None
-        if backbone.pooler is None:
-            self.pooler = Pooler(hidden_dim, initializer.clone(), name="pooler")
-            self.pooler.build((None, None, hidden_dim))
+        self._layout = CLASSIFIERS[backbone.config.model_type]
+        self.hidden = None
+        if backbone.pooler is None or not self._layout.uses_pooler:
+            self.hidden = Dense(
+                hidden_dim,
+                activation=get_activation(self._layout.activation),
+                kernel_initializer=initializer.clone(),
+                name="hidden",
+            )
+            self.hidden.build((None, hidden_dim))
+            if backbone.pooler is not None:
+                backbone.pooler.trainable = False  # nobody reads it
         self.head_dropout = keras.layers.Dropout(self.dropout, name="head_dropout")
         self.head = Dense(
             len(self.labels), kernel_initializer=initializer, dtype="float32", name="head"
@@ -98,11 +106,14 @@ class TextClassifier(keras.Model):
 
     def call(self, inputs, training=None):
         outputs = self.backbone(inputs, training=training, num_positions=1)
-        if self.pooler is None:
-            pooled = outputs["pooled_output"]
+        if self.hidden is None:
+            x = outputs["pooled_output"]
         else:
-            pooled = self.pooler(outputs["sequence_output"])
-        return self.head(self.head_dropout(pooled, training=training))  # [batch, labels]
+            x = ops.take(outputs["sequence_output"], 0, axis=1)  # [batch, hidden]
+            if self._layout.drops_input:
+                x = self.head_dropout(x, training=training)
+            x = self.hidden(x)
+        return self.head(self.head_dropout(x, training=training))  # [batch, labels]
 
     def compile(self, optimizer=None, loss=None, metrics=None, **kwargs):
         """As in Keras; what is left out gets the default of the task.
@@ -341,7 +352,7 @@ class TextClassifier(keras.Model):
 
         Args:
             name: as in `lingxi.zoo.Bert.from_preset`; or a directory that `save_preset` wrote, or
-                that of a `BertForSequenceClassification` of Hugging Face.
+                that of a `…ForSequenceClassification` of Hugging Face.
             labels: label names. Not needed for a trained classifier; if given and different from
                 its own, the head starts anew.
             multi_label: by default what the directory says, else False.
@@ -357,7 +368,7 @@ class TextClassifier(keras.Model):
         directory = config = None
         if name not in Bert.presets or name in preset.pretrained_presets():
             directory = preset.resolve(name)
-            config = preset.read_config(directory, ("bert",))
+            config = preset.read_config(directory, Bert.layouts)
         if vocabulary is not None:
             tokenizer = WordPieceTokenizer(vocabulary, max_length=backbone.config.max_length)
         elif directory is not None:
@@ -375,8 +386,9 @@ class TextClassifier(keras.Model):
                 f"{name!r} is not a trained classifier, so it needs labels=[…], the label names"
             )
         settings = (config or {}).get("lingxi", {})
-        if trained and config.get("classifier_dropout") is not None:
-            kwargs.setdefault("dropout", config["classifier_dropout"])
+        dropout = CLASSIFIERS[backbone.config.model_type].dropout
+        if trained and config.get(dropout) is not None:
+            kwargs.setdefault("dropout", config[dropout])
         if multi_label is None:
             multi_label = trained and config.get("problem_type") == "multi_label_classification"
         classifier = cls(
@@ -390,38 +402,36 @@ class TextClassifier(keras.Model):
         )
         if trained and load_weights and classifier.labels == own_labels:
             buffers = ("embeddings.position_ids",)  # of files from before transformers 4.31
-            checkpoint.load(classifier.checkpoint_table(), directory, "bert.", buffers)
+            prefix = backbone.layout.prefix
+            checkpoint.load(classifier.checkpoint_table(), directory, prefix, buffers)
         return classifier
 
     def save_preset(self, directory):
         """Write `config.json`, `model.safetensors`, `vocab.txt` and the tokenizer's settings.
 
         `TextClassifier.from_preset` and `transformers.AutoModelForSequenceClassification` load
-        the directory. It appears only when it is complete.
+        the directory. It appears only when it is complete; an older model there is replaced.
         """
         config = {
             **self.backbone.layout.to_contents(self.backbone.config),
-            "architectures": ["BertForSequenceClassification"],
+            "architectures": [self._layout.architecture],
             "problem_type": (
                 "multi_label_classification" if self.multi_label else "single_label_classification"
             ),
-            "classifier_dropout": self.dropout,
+            self._layout.dropout: self.dropout,
             "id2label": {str(index): label for index, label in enumerate(self.labels)},
             "label2id": {label: index for index, label in enumerate(self.labels)},
             "lingxi": {"task": "TextClassifier", "max_length": self.max_length},
         }
-        with atomic_path(directory) as temporary:
-            self.tokenizer.save(temporary)
-            text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-            (temporary / preset.CONFIG_NAME).write_text(text, "utf-8")
-            checkpoint.save(self.checkpoint_table(), temporary / checkpoint.WEIGHTS_NAME)
+        preset.write(directory, config, self.checkpoint_table(), self.tokenizer)
 
     def checkpoint_table(self):
-        """Variables and their names in a `BertForSequenceClassification` checkpoint."""
-        table = checkpoint.prefixed(self.backbone.checkpoint_table(), "bert.")
-        if self.pooler is not None:
-            table += checkpoint.dense(self.pooler.dense, "bert.pooler.dense")
-        return table + checkpoint.dense(self.head, "classifier")
+        """Variables and their names in a `…ForSequenceClassification` checkpoint."""
+        names = self._layout
+        table = checkpoint.prefixed(self.backbone.checkpoint_table(), self.backbone.layout.prefix)
+        if self.hidden is not None:
+            table += checkpoint.dense(self.hidden, names.hidden)
+        return table + checkpoint.dense(self.head, names.logits)
 
     def get_config(self):
         return {

@@ -1,12 +1,18 @@
 """BERT tokenizers on disk, as Hugging Face lays them out."""
 
-import json
 from pathlib import Path
+
+from lingxi.text.files import (
+    max_length_in,
+    read_json,
+    special_tokens_in,
+    tokens_in_order,
+    write_json,
+)
 
 SPECIAL_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 MAX_CHARACTERS_PER_WORD = 100  # BERT makes a longer word one [UNK]
 DEFAULT_MAX_LENGTH = 512
-NO_LIMIT = 1_000_000  # `transformers` writes 1e30 where no limit is known
 
 
 def read_vocabulary(path: Path) -> list[str]:
@@ -20,9 +26,8 @@ def write_directory(directory: Path, vocabulary: list[str], settings: dict) -> N
     special = {key: value for key, value in settings.items() if key.endswith("_token")}
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "vocab.txt").write_bytes("".join(f"{token}\n" for token in vocabulary).encode())
-    for name, content in (("tokenizer_config", settings), ("special_tokens_map", special)):
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        (directory / f"{name}.json").write_text(text, encoding="utf-8")
+    write_json(directory / "tokenizer_config.json", settings)
+    write_json(directory / "special_tokens_map.json", special)
 
 
 def read_directory(directory: Path) -> dict:
@@ -60,24 +65,13 @@ def read_directory(directory: Path) -> dict:
     if unsupported:
         raise ValueError(f"{directory} is not a plain BERT tokenizer: {', '.join(unsupported)}.")
 
-    special = {name: config.get(f"{name}_token") for name in SPECIAL_TOKENS}
-    max_length = config.get("model_max_length", DEFAULT_MAX_LENGTH)
     return {
         "vocabulary": vocabulary,
         "lowercase": config.get("do_lower_case", True),
         "strip_accents": config.get("strip_accents"),
-        "max_length": max_length if max_length <= NO_LIMIT else DEFAULT_MAX_LENGTH,
-        "special_tokens": {  # a token is a string, or an object with its "content"
-            name: token["content"] if isinstance(token, dict) else token
-            for name, token in special.items()
-            if token
-        },
+        "max_length": max_length_in(config, DEFAULT_MAX_LENGTH),
+        "special_tokens": special_tokens_in(config, SPECIAL_TOKENS),
     }
-
-
-def read_json(path: Path) -> dict:
-    """The contents of a JSON file; nothing where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def fast_settings(fast: dict, directory: Path) -> dict:
@@ -105,8 +99,4 @@ def fast_settings(fast: dict, directory: Path) -> dict:
 def fast_vocabulary(fast: dict, directory: Path) -> list[str]:
     """The tokens of a `tokenizer.json` in the order of their ids."""
     added = {token["content"]: token["id"] for token in fast.get("added_tokens", [])}
-    ids = fast["model"]["vocab"] | added
-    tokens = sorted(ids, key=ids.__getitem__)
-    if [ids[token] for token in tokens] != list(range(len(tokens))):
-        raise ValueError(f"{directory}/tokenizer.json: the ids must be 0, 1, 2, … without gaps.")
-    return tokens
+    return tokens_in_order(fast["model"]["vocab"] | added, directory / "tokenizer.json")

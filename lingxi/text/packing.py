@@ -3,7 +3,23 @@
 Few plain operations, all of them TFLite builtins; every shape that can be static is.
 """
 
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import tensorflow as tf
+
+
+class Template(NamedTuple):
+    """The ids of the special tokens: before a text, between two texts, and after the last one."""
+
+    before: tuple[int, ...] = ()
+    between: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+
+    def num_special(self, num_texts: int) -> int:
+        return len(self.before) + len(self.between) * (num_texts - 1) + len(self.after)
 
 
 def truncated_lengths(
@@ -31,49 +47,78 @@ def columns_of(tokens: tf.RaggedTensor, columns: tf.Tensor) -> tf.Tensor:
 
 
 def pack(
-    first: tf.RaggedTensor,
-    second: tf.RaggedTensor | None = None,
-    *,
-    cls_id: int,
-    sep_id: int,
+    *parts: Sequence[tf.RaggedTensor],
+    template: Template,
     pad_id: int,
     max_length: int | tf.Tensor,
     pad_to_max_length: bool,
+    with_segments: bool,
 ) -> dict[str, tf.Tensor]:
-    """`[CLS] first [SEP]` or `[CLS] first [SEP] second [SEP]`, truncated and padded.
+    """One or two texts with the special tokens of `template`, truncated and padded.
 
-    `first` and `second` are int32 `[batch, (tokens)]`. Returns `token_ids` and `segment_ids`
-    (int32) and `padding_mask` (bool, True = real token), all `[batch, seq]`, where `seq` is
-    `max_length` (then an int), or the longest row of the batch.
+    Each part is the ids of a text and, if wanted, the starts and ends of its tokens, all int32
+    `[batch, (tokens)]`. Returns `token_ids` (int32), `segment_ids` (int32, where wanted),
+    `padding_mask` (bool, True = real token), and `starts` and `ends` if given (0 for special
+    tokens), all `[batch, seq]`, where `seq` is `max_length` (then an int), or the longest row of
+    the batch.
     """
-    first_length = tf.cast(first.row_lengths(), tf.int32)  # [batch]
-    if second is None:
-        num_special = 2
+    num_before, num_special = len(template.before), template.num_special(len(parts))
+    first_length = tf.cast(parts[0][0].row_lengths(), tf.int32)  # [batch]
+    if len(parts) == 1:
         first_length = tf.minimum(first_length, max_length - num_special)
         total = first_length + num_special
     else:
-        num_special = 3
         first_length, second_length = truncated_lengths(
-            first_length, tf.cast(second.row_lengths(), tf.int32), max_length - num_special
+            first_length, tf.cast(parts[1][0].row_lengths(), tf.int32), max_length - num_special
         )
         total = first_length + second_length + num_special
 
     if pad_to_max_length:
         seq = max_length
-    else:
-        seq = tf.reduce_max(tf.concat([total, [num_special]], axis=0))  # an empty batch has a row
+    else:  # an empty batch has a row, and every row a column
+        seq = tf.reduce_max(tf.concat([total, [max(num_special, 1)]], axis=0))
     column = tf.expand_dims(tf.range(seq), 0)  # [1, seq]
-    first_sep = tf.expand_dims(first_length + 1, 1)  # [batch, 1]
-    last_sep = tf.expand_dims(total - 1, 1)  # [batch, 1]
+    end = tf.expand_dims(total, 1)  # [batch, 1]
+    padding_mask = column < end  # [batch, seq]
 
-    body = columns_of(first, column - 1)  # [batch, seq]
-    if second is not None:
-        body = tf.where(column > first_sep, columns_of(second, column - first_sep - 1), body)
-    token_ids = tf.where(column == 0, cls_id, body)
-    token_ids = tf.where((column == first_sep) | (column == last_sep), sep_id, token_ids)
-    padding_mask = column <= last_sep  # [batch, seq]
-    return {
-        "token_ids": tf.where(padding_mask, token_ids, pad_id),
-        "segment_ids": tf.cast((column > first_sep) & padding_mask, tf.int32),
-        "padding_mask": padding_mask,
-    }
+    places = defaultdict(list)  # special id -> where it stands, each [1 or batch, seq]
+    for i, token_id in enumerate(template.before):
+        places[token_id].append(column == i)
+    if len(parts) == 2:
+        first_end = tf.expand_dims(first_length + num_before, 1)  # [batch, 1]
+        for i, token_id in enumerate(template.between):
+            places[token_id].append(column == first_end + i)
+    for i, token_id in enumerate(template.after):
+        places[token_id].append(column == end - (len(template.after) - i))
+
+    def body(i: int) -> tf.Tensor:
+        """The `i`-th values of the parts, one text after the other: int32 `[batch, seq]`."""
+        values = columns_of(parts[0][i], column - num_before if num_before else column)
+        if len(parts) == 1:
+            return values
+        second_start = first_end + len(template.between)
+        second = columns_of(parts[1][i], column - second_start)
+        return tf.where(column >= second_start, second, values)
+
+    token_ids = body(0)
+    for token_id, masks in places.items():
+        token_ids = tf.where(any_of(masks), token_id, token_ids)
+    packed = {"token_ids": tf.where(padding_mask, token_ids, pad_id)}
+    if with_segments:
+        # Without a second text, none; not as a constant, which TFLite would embed in float32.
+        second_start = first_end + len(template.between) if len(parts) == 2 else end
+        packed["segment_ids"] = tf.cast((column >= second_start) & padding_mask, tf.int32)
+    packed["padding_mask"] = padding_mask
+    if len(parts[0]) > 1:
+        special = any_of([~padding_mask, *itertools.chain(*places.values())])
+        packed["starts"] = tf.where(special, 0, body(1))
+        packed["ends"] = tf.where(special, 0, body(2))
+    return packed
+
+
+def any_of(masks: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The logical or of one or more masks."""
+    result = masks[0]
+    for mask in masks[1:]:
+        result = result | mask
+    return result

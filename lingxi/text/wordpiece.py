@@ -1,6 +1,5 @@
 """BERT's tokenizer as TensorFlow graph operations: the same ids as Hugging Face, for any text."""
 
-import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -22,14 +21,16 @@ from lingxi.text.bert_files import (
     write_directory,
 )
 from lingxi.text.bert_normalizer import normalizer_model, stand_ins
-from lingxi.text.packing import pack
-from lingxi.text.strings import as_strings
+from lingxi.text.packing import Template
+from lingxi.text.tokenizer import Tokenizer
 
 MAX_BYTES_PER_CHARACTER = 4
-STRINGS = tf.TensorSpec([None], tf.string)
+
+# Beginnings of tokens that get no space before them, by the decoder of Hugging Face `tokenizers`.
+JOINED_ON_DECODING = (".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re")
 
 
-class WordPieceTokenizer:
+class WordPieceTokenizer(Tokenizer):
     """Strings to WordPiece token ids, in TensorFlow, `tf.data`, a SavedModel or a TFLite file.
 
     The ids equal those of `transformers.BertTokenizer` called with `split_special_tokens=True`:
@@ -46,6 +47,8 @@ class WordPieceTokenizer:
         ValueError: The vocabulary lacks a special token or holds a token twice.
     """
 
+    has_segments = True
+
     def __init__(
         self,
         vocabulary: Sequence[str] | str | PathLike,
@@ -61,11 +64,11 @@ class WordPieceTokenizer:
         self.strip_accents = lowercase if strip_accents is None else strip_accents
         self.max_length = max_length
         self.special_tokens = SPECIAL_TOKENS | dict(special_tokens or {})
-        self._check_vocabulary()
-        ids = {token: i for i, token in enumerate(self.vocabulary)}
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
-            ids[self.special_tokens[name]] for name in SPECIAL_TOKENS
-        )
+        repeated = [token for token, n in Counter(self.vocabulary).items() if n > 1]
+        if repeated:
+            raise ValueError(f"The vocabulary holds these tokens more than once: {repeated}.")
+        self._set_special_ids()
+        self.template = Template((self.cls_id,), (self.sep_id,), (self.sep_id,))
 
         # What the graphs hold as constants: two models for the ops, and the shape of each token.
         self._normalizer = np.frombuffer(
@@ -87,16 +90,7 @@ class WordPieceTokenizer:
         self._signed_lengths = np.multiply(
             signs, np.clip(lengths, 1, MAX_CHARACTERS_PER_WORD + 1)
         ).astype(np.int8)  # in characters; negative for a piece that continues a word
-        # As functions, so that each graph holds the constants once, and an eager call is one call.
-        self._graph, self._graph_with_offsets = (
-            tf.function(
-                functools.partial(self._tokenize, with_offsets=with_offsets),
-                input_signature=[STRINGS],
-                autograph=False,
-            )
-            for with_offsets in (False, True)
-        )
-        self._eager_encoders = {}
+        self._make_graphs()
 
     @classmethod
     def from_directory(
@@ -133,27 +127,6 @@ class WordPieceTokenizer:
             "special_tokens": self.special_tokens,
         }
 
-    @property
-    def vocab_size(self) -> int:
-        return len(self.vocabulary)
-
-    def tokenize(self, texts) -> tf.RaggedTensor:
-        """Texts to token ids without special tokens: int32 `[batch, (tokens)]`."""
-        texts = as_strings(texts, "texts")
-        return ragged(*self._graph(texts), texts)
-
-    def tokenize_with_offsets(
-        self, texts
-    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
-        """`tokenize`, and where in the UTF-8 bytes of the text each token starts and ends.
-
-        All three are int32 `[batch, (tokens)]`. The end reaches to the next character that the
-        tokenizer kept, so a token owns the accents and invisible characters that follow it.
-        """
-        texts = as_strings(texts, "texts")
-        ids, starts, ends, row_splits = self._graph_with_offsets(texts)
-        return tuple(ragged(values, row_splits, texts) for values in (ids, starts, ends))
-
     def detokenize(self, token_ids) -> list[str]:
         """Token ids `[batch, seq]` (lists, array, tensor) to text, without [PAD], [CLS], [SEP]."""
         if isinstance(token_ids, tf.RaggedTensor):
@@ -165,89 +138,15 @@ class WordPieceTokenizer:
             texts.append(" ".join(tokens).replace(" ##", ""))
         return texts
 
-    def __call__(
-        self, texts, pairs=None, max_length: int | None = None, padding: str | None = "longest"
-    ) -> dict[str, tf.Tensor]:
-        """Texts, or pairs of texts, to what a BERT backbone takes.
-
-        Args:
-            texts: list of str, NumPy array of strings, or string tensor `[batch]`.
-            pairs: The second texts, of the same kind and length.
-            max_length: Truncate to this length, longest part first; by default `self.max_length`.
-            padding: "longest" (pad to the longest row), "max_length" (`seq` is static), or None
-                for ragged tensors.
-
-        Returns:
-            `token_ids` int32, `segment_ids` int32 (1 for the second text), `padding_mask` bool
-            (True = real token), all `[batch, seq]`.
-
-        Raises:
-            TypeError: An input is no text. ValueError: `max_length`, `padding` or the number of
-            pairs does not fit.
-        """
-        max_length = self.max_length if max_length is None else max_length
-        shortest = 2 if pairs is None else 3
-        if not shortest <= max_length <= self.max_length:
-            raise ValueError(
-                f"max_length must be from {shortest} (the special tokens) to {self.max_length} "
-                f"(this tokenizer's max_length), got {max_length}."
-            )
-        if padding not in ("longest", "max_length", None):
-            raise ValueError(f'padding must be "longest", "max_length" or None, got {padding!r}.')
-        inputs = [as_strings(texts, "texts")]
-        if pairs is not None:
-            inputs.append(as_strings(pairs, "pairs"))
-            if not inputs[0].shape.is_compatible_with(inputs[1].shape):
-                raise ValueError(
-                    "texts and pairs must be equally many, "
-                    f"got {inputs[0].shape[0]} texts and {inputs[1].shape[0]} pairs."
-                )
-        pad_to_max_length = padding == "max_length"
-        if tf.executing_eagerly():
-            encode = self._eager_encoder(len(inputs), max_length if pad_to_max_length else None)
-            packed = encode(max_length, *inputs)
-        else:
-            packed = self._encode(inputs, max_length, pad_to_max_length)
-        if padding is None:
-            lengths = tf.reduce_sum(tf.cast(packed["padding_mask"], tf.int32), axis=1)
-            packed = {
-                name: tf.RaggedTensor.from_tensor(values, lengths)
-                for name, values in packed.items()
-            }
-        return packed
-
-    def _encode(
-        self, inputs: Sequence[tf.Tensor], max_length: int | tf.Tensor, pad_to_max_length: bool
-    ) -> dict[str, tf.Tensor]:
-        """One or two string tensors `[batch]` to the packed batch."""
-        tokens = [self.tokenize(texts) for texts in inputs]
-        return pack(
-            *tokens,
-            cls_id=self.cls_id,
-            sep_id=self.sep_id,
-            pad_id=self.pad_id,
-            max_length=max_length,
-            pad_to_max_length=pad_to_max_length,
-        )
-
-    def _eager_encoder(self, num_inputs: int, static_length: int | None):
-        """`_encode` as one graph, since fifty small eager operations cost ten times its work.
-
-        Called with `max_length` and the inputs; only padding to a new length makes a new graph.
-        """
-        if (num_inputs, static_length) not in self._eager_encoders:
-
-            def encode(max_length, *inputs):
-                if static_length is not None:
-                    max_length = static_length
-                return self._encode(inputs, max_length, static_length is not None)
-
-            self._eager_encoders[num_inputs, static_length] = tf.function(
-                encode,
-                input_signature=[tf.TensorSpec([], tf.int32)] + [STRINGS] * num_inputs,
-                autograph=False,
-            )
-        return self._eager_encoders[num_inputs, static_length]
+    def _decode(self, ids: list[int]) -> str:
+        tokens = [self.vocabulary[i] for i in ids]
+        text = "".join(tokens[:1])
+        for token in tokens[1:]:
+            if token.startswith("##"):
+                text += token[2:]
+            else:
+                text += token if token.startswith(JOINED_ON_DECODING) else f" {token}"
+        return text
 
     def _tokenize(self, texts: tf.Tensor, with_offsets: bool) -> tuple[tf.Tensor, ...]:
         """string `[batch]` to flat ids `[tokens]` (and starts, ends) and row splits `[batch+1]`."""
@@ -292,21 +191,6 @@ class WordPieceTokenizer:
             tf.boolean_mask(tf.where(is_long, starts + num_bytes, ends), kept),
             tf.gather(kept_before, row_splits),
         )
-
-    def _check_vocabulary(self) -> None:
-        repeated = [token for token, n in Counter(self.vocabulary).items() if n > 1]
-        if repeated:
-            raise ValueError(f"The vocabulary holds these tokens more than once: {repeated}.")
-        missing = sorted(set(self.special_tokens.values()) - set(self.vocabulary))
-        if missing:
-            raise ValueError(f"The vocabulary lacks the special tokens {missing}.")
-
-
-def ragged(values: tf.Tensor, row_splits: tf.Tensor, texts: tf.Tensor) -> tf.RaggedTensor:
-    """`values` `[tokens]` as the rows of `texts` `[batch]`, whose static size is kept."""
-    if texts.shape[0] is not None:
-        row_splits.set_shape([texts.shape[0] + 1])
-    return tf.RaggedTensor.from_row_splits(values, row_splits, validate=False)
 
 
 def original_spans(

@@ -1,4 +1,4 @@
-"""Weights between Keras variables and Hugging Face safetensors files, in both directions.
+"""Weights between Keras variables and checkpoint files, in both directions.
 
 An architecture describes its checkpoint once, as a list of `Tensors`; `load` and `save` read that
 one table forwards and backwards.
@@ -7,8 +7,6 @@ one table forwards and backwards.
 import dataclasses
 import errno
 import fnmatch
-import json
-import pathlib
 
 import keras
 import numpy as np
@@ -16,13 +14,15 @@ import safetensors
 import safetensors.numpy
 
 from lingxi.files import atomic_path
+from lingxi.zoo.weight_files import (
+    FLOATS,
+    INDEX_NAME,
+    WEIGHTS_NAME,
+    CheckpointError,
+    stored_tensors,
+)
 
-WEIGHTS_NAME = "model.safetensors"
-INDEX_NAME = "model.safetensors.index.json"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint does not fit the model; the message lists every tensor concerned."""
+__all__ = ["INDEX_NAME", "WEIGHTS_NAME", "CheckpointError", "Tensors", "load", "save"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +86,12 @@ def prefixed(table, prefix):
 
 
 def load(table, directory, prefix, ignored=()):
-    """Read a Hugging Face directory's safetensors into the variables of `table`.
+    """Read the weights in a directory into the variables of `table`.
 
     Args:
         table: list of `Tensors`.
-        directory: holds `model.safetensors`, or its shards and their index.
+        directory: holds `model.safetensors`, or its shards and their index; or weights of another
+            kind that `lingxi.zoo.weight_files` reads.
         prefix: of the base model's tensors in a file with a head ("bert."), which the file, the
             table or both may lack.
         ignored: patterns (`fnmatch`) of tensor names, without the prefix, that `table` need not
@@ -98,38 +99,48 @@ def load(table, directory, prefix, ignored=()):
 
     Raises:
         FileNotFoundError: no weights in `directory`.
-        CheckpointError: a damaged file; or unknown, missing or wrongly shaped tensors, all listed.
+        ImportError: weights that need a package which is not installed.
+        CheckpointError: a damaged file; or unknown, missing, wrongly shaped or quantized tensors,
+            all listed.
     """
-    directory = pathlib.Path(directory)
-    with _Reader(directory) as reader:
-        found = {_canonical(name, prefix): name for name in reader.names}
-        for entry in table:
-            aliases = [found.pop(_canonical(alias, prefix), None) for alias in entry.aliases]
-            if any(aliases):
-                found.setdefault(_canonical(entry.names[0], prefix), next(filter(None, aliases)))
-        wanted = {_canonical(name, prefix): entry for entry in table for name in entry.names}
-        unknown = [
+    stored = stored_tensors(directory)
+    found = {_canonical(name, prefix): name for name in stored}
+    for entry in table:
+        aliases = [found.pop(_canonical(alias, prefix), None) for alias in entry.aliases]
+        if any(aliases):
+            found.setdefault(_canonical(entry.names[0], prefix), next(filter(None, aliases)))
+    wanted = {_canonical(name, prefix): entry for entry in table for name in entry.names}
+    present = {name: stored[found[name]] for name in wanted if name in found}
+    misfits = {
+        "unknown in the file": [
             original
             for name, original in found.items()
             if name not in wanted and not any(fnmatch.fnmatch(name, part) for part in ignored)
-        ]
-        missing = [name for name in wanted if name not in found]
-        misshapen = [
-            f"{name}: file {reader.shape(found[name])}, model {entry.shape}"
-            for name, entry in wanted.items()
-            if name in found and reader.shape(found[name]) != entry.shape
-        ]
-        if unknown or missing or misshapen:
-            raise CheckpointError(_misfit(directory, unknown, missing, misshapen))
-        for entry in table:
-            names = [found[_canonical(name, prefix)] for name in entry.names]
-            entry.variable.assign(entry.join([reader.read(name) for name in names]))
+        ],
+        "missing from the file": [name for name in wanted if name not in found],
+        "of another shape": [
+            f"{name}: file {tensor.shape}, model {wanted[name].shape}"
+            for name, tensor in present.items()
+            if tensor.shape != wanted[name].shape
+        ],
+        "of a type that is not floating-point (quantized?)": [
+            f"{name}: {tensor.dtype}"
+            for name, tensor in present.items()
+            if tensor.dtype not in FLOATS
+        ],
+    }
+    if any(misfits.values()):
+        raise CheckpointError(_describe(directory, misfits))
+    for entry in table:
+        tensors = [present[_canonical(name, prefix)] for name in entry.names]
+        parts = [np.asarray(tensor.read(), "float32") for tensor in tensors]
+        entry.variable.assign(entry.join(parts))
 
 
 def contains(directory, name):
     """Whether the checkpoint in `directory` has a tensor of that name, behind any prefix."""
-    with _Reader(pathlib.Path(directory)) as reader:
-        return any(found == name or found.endswith(f".{name}") for found in reader.names)
+    names = stored_tensors(directory)
+    return any(found == name or found.endswith(f".{name}") for found in names)
 
 
 def save(table, path):
@@ -153,63 +164,11 @@ def _canonical(name, prefix):
     return name
 
 
-def _misfit(directory, unknown, missing, misshapen):
+def _describe(directory, misfits):
     lines = [f"the weights in {directory} do not fit this model:"]
-    groups = {
-        "unknown in the file": unknown,
-        "missing from the file": missing,
-        "of another shape": misshapen,
-    }
-    for title, names in groups.items():
+    for title, names in misfits.items():
         if names:
             lines.append(f"{len(names)} tensors {title}:")
             lines.extend(f"  {name}" for name in sorted(names))
     lines.append("Check that config.json belongs to these weights.")
     return "\n".join(lines)
-
-
-class _Reader:
-    """The tensors of one file or of a sharded set, memory-mapped."""
-
-    def __init__(self, directory):
-        if (directory / INDEX_NAME).is_file():
-            weight_map = json.loads((directory / INDEX_NAME).read_text("utf-8"))["weight_map"]
-            files = {directory / name for name in weight_map.values()}
-        elif (directory / WEIGHTS_NAME).is_file():
-            files = {directory / WEIGHTS_NAME}
-        else:
-            raise FileNotFoundError(
-                f"no weights in {directory}: it needs {WEIGHTS_NAME}, or shards and {INDEX_NAME}. "
-                f"It holds: {', '.join(sorted(p.name for p in directory.iterdir())) or 'nothing'}"
-            )
-        self._files = []
-        self._file_of = {}
-        for path in sorted(files):
-            try:
-                file = safetensors.safe_open(path, framework="numpy")
-            except FileNotFoundError as error:
-                raise FileNotFoundError(f"{INDEX_NAME} names {path}, which is absent") from error
-            except safetensors.SafetensorError as error:
-                raise CheckpointError(
-                    f"{path} is not a whole safetensors file ({error}); "
-                    f"it has {path.stat().st_size} bytes: copy or download it again"
-                ) from error
-            self._files.append(file)
-            self._file_of.update(dict.fromkeys(file.keys(), file))
-
-    @property
-    def names(self):
-        return self._file_of.keys()
-
-    def shape(self, name):
-        return tuple(self._file_of[name].get_slice(name).get_shape())
-
-    def read(self, name):
-        return np.asarray(self._file_of[name].get_tensor(name), "float32")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self._file_of.clear()
-        self._files.clear()

@@ -1,8 +1,11 @@
-"""From a preset's name to a local directory in Hugging Face layout."""
+"""From a preset's name to a local directory, and from a model to one in Hugging Face layout."""
 
 import importlib.util
 import json
 import pathlib
+
+from lingxi.files import atomic_path
+from lingxi.zoo import checkpoint, google_bert
 
 CONFIG_NAME = "config.json"
 HUB_SCHEME = "hf://"
@@ -44,17 +47,51 @@ def pretrained_presets():
 
 
 def read_config(directory, model_types):
-    """`config.json` of a directory, checked to be of one of `model_types`."""
-    path = pathlib.Path(directory) / CONFIG_NAME
+    """`config.json` of a directory, checked to be of one of `model_types`.
+
+    Google's `bert_config.json` has the same keys, but names no type.
+    """
+    directory = pathlib.Path(directory)
+    path, config = directory / CONFIG_NAME, {}
+    if not path.is_file() and (directory / google_bert.CONFIG_NAME).is_file():
+        path, config = directory / google_bert.CONFIG_NAME, {"model_type": "bert"}
     if not path.is_file():
         raise FileNotFoundError(f"no {CONFIG_NAME} in {directory}")
-    config = json.loads(path.read_text("utf-8"))
+    config |= json.loads(path.read_text("utf-8"))
     if config.get("model_type") not in model_types:
         raise ValueError(
             f"{path} has model_type {config.get('model_type')!r}; "
             f"supported: {', '.join(map(repr, model_types))}"
         )
     return config
+
+
+def write(directory, config, table, tokenizer=None):
+    """Write a directory in Hugging Face layout; it appears only when it is complete.
+
+    Args:
+        directory: an older model there is replaced.
+        config: the contents of `config.json`.
+        table: list of `lingxi.zoo.checkpoint.Tensors`, for `model.safetensors`.
+        tokenizer: whose files go there too.
+
+    Raises:
+        FileExistsError: what is there is no model.
+        OSError: naming `directory`, when it cannot be written.
+    """
+    directory = pathlib.Path(directory)
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / CONFIG_NAME).is_file():
+        raise FileExistsError(
+            f"{directory} holds files, but no {CONFIG_NAME}, so it is no model to replace; "
+            "choose a new or an empty directory"
+        )
+    with atomic_path(directory) as temporary:
+        temporary.mkdir()
+        if tokenizer is not None:
+            tokenizer.save(temporary)
+        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        (temporary / CONFIG_NAME).write_text(text, "utf-8")
+        checkpoint.save(table, temporary / checkpoint.WEIGHTS_NAME)
 
 
 def _packaged(preset):

@@ -6,17 +6,18 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingxi.text.packing import pack, truncated_lengths
+from lingxi.text.packing import Template, pack, truncated_lengths
 
-IDS = dict(cls_id=1, sep_id=2, pad_id=0)
+BERT = dict(template=Template((1,), (2,), (2,)), pad_id=0, with_segments=True)
 
 
 def packed(first, second=None, max_length=8, pad_to_max_length=False):
-    first, second = (
-        None if rows is None else tf.ragged.constant(rows, tf.int32, ragged_rank=1)
+    parts = [
+        (tf.ragged.constant(rows, tf.int32, ragged_rank=1),)
         for rows in (first, second)
-    )
-    result = pack(first, second, **IDS, max_length=max_length, pad_to_max_length=pad_to_max_length)
+        if rows is not None
+    ]
+    result = pack(*parts, **BERT, max_length=max_length, pad_to_max_length=pad_to_max_length)
     return {name: tensor.numpy() for name, tensor in result.items()}
 
 
@@ -94,7 +95,7 @@ def test_rows_without_tokens():
 def test_the_length_is_static_when_padded_to_it():
     @tf.function(input_signature=[tf.RaggedTensorSpec([3, None], tf.int32)])
     def graph(tokens):
-        result = pack(tokens, None, **IDS, max_length=16, pad_to_max_length=True)
+        result = pack((tokens,), **BERT, max_length=16, pad_to_max_length=True)
         assert {tuple(x.shape) for x in result.values()} == {(3, 16)}
         return result
 

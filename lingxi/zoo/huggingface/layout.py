@@ -87,6 +87,11 @@ class Layout:
                     f"but this model has {getattr(config, field)!r}"
                 )
         theirs = {ours: name for name, ours in reversed(self.activations.items())}
+        if config.activation not in theirs:
+            raise ValueError(
+                f"model_type {self.model_type!r} has no activation {config.activation!r}; "
+                f"supported: {', '.join(theirs)}"
+            )
         contents = {
             "model_type": self.model_type,
             "architectures": [self.architecture],
