@@ -116,7 +116,9 @@ class Gpt(Backbone):
 
     Step by step: give `cache`, from `make_cache`, and `cache_index`, the position of the first of
     `token_ids` in it; `padding_mask` is then `[batch, cache length]`. The outputs have the updated
-    `cache`.
+    `cache`. Where the cache does not hold one sequence, `attention_mask` bool
+    `[batch, seq, cache length]` tells what a token sees, and `cache_positions` int
+    `[batch, cache length]` the position of what is there.
     """
 
     config_class = GptConfig
@@ -213,8 +215,7 @@ class Gpt(Backbone):
             x = block(
                 x,
                 padding_mask=inputs.get("padding_mask"),
-                causal=True,
-                window=self.config.windows[index],
+                **self._sight(inputs, positions, self.config.windows[index]),
                 cache=None if cache is None else cache[index],
                 cache_index=cache_index,
                 training=training,
@@ -227,12 +228,26 @@ class Gpt(Backbone):
             x = self.final_norm(x)
             hidden_states[-1] = x
 
-        outputs = {"sequence_output": x, "logits": self.token_embedding.logits(x)}
+        outputs = {"sequence_output": x, "logits": self.logits(x)}
         if cache is not None:
             outputs["cache"] = new_cache
         if return_hidden_states:
             outputs["hidden_states"] = tuple(hidden_states)
         return outputs
+
+    def _sight(self, inputs, positions, window):
+        """What a token sees: what is before it, in a band the last `window` of it."""
+        mask = inputs.get("attention_mask")
+        if mask is None:
+            return {"causal": True, "window": window}
+        if window is not None:
+            distance = ops.expand_dims(positions, 2) - ops.expand_dims(inputs["cache_positions"], 1)
+            mask = ops.logical_and(mask, distance < window)  # [batch, seq, cache length]
+        return {"attention_mask": mask}
+
+    def logits(self, sequence_output):
+        """`[…, vocab]` from `sequence_output` `[…, hidden]`."""
+        return self.token_embedding.logits(sequence_output)
 
     def make_cache(self, batch, length):
         """An empty cache for `length` positions: for each block `{"self": (key, value)}`."""

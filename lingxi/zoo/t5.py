@@ -92,7 +92,10 @@ class T5(Backbone):
     Step by step: `encode` the inputs, give its output to `make_cache`, and then call with `cache`
     and `cache_index`, the position of the first of `decoder_token_ids` in it. The inputs need
     then no `encoder_token_ids`, and `decoder_padding_mask` is `[batch, cache length]`; the outputs
-    have the updated `cache` and nothing of the encoder.
+    have the updated `cache` and nothing of the encoder. Where the cache does not hold one sequence,
+    `decoder_attention_mask` bool `[batch, decoder, cache length]` tells what a token sees,
+    `decoder_positions` int `[1, decoder]` its position, and `decoder_cache_positions` int
+    `[1, cache length]` the position of what is there.
     """
 
     config_class = T5Config
@@ -218,7 +221,7 @@ class T5(Backbone):
             inputs, encoder_output, cache, cache_index, training
         )
         outputs["sequence_output"] = states[-1]
-        outputs["logits"] = self._logits(states[-1])
+        outputs["logits"] = self.logits(states[-1])
         if cache is not None:
             outputs["cache"] = new_cache
         if return_hidden_states:
@@ -258,10 +261,14 @@ class T5(Backbone):
 
     def _decoder_states(self, inputs, encoder_output, cache, cache_index, training):
         token_ids = inputs["decoder_token_ids"]
+        attention_mask = inputs.get("decoder_attention_mask")
         queries = keys = ops.arange(ops.shape(token_ids)[1])
         if cache is not None:
             queries = queries + cache_index
             keys = ops.arange(ops.shape(cache[0]["self"][0])[2])
+        if attention_mask is not None:
+            queries = ops.reshape(inputs["decoder_positions"], (-1,))
+            keys = ops.reshape(inputs["decoder_cache_positions"], (-1,))
         bias = self.decoder_position_bias(queries, keys)  # [1, heads, decoder, decoder or cache]
 
         x = self.stack_dropout(self.token_embedding(token_ids), training=training)
@@ -272,8 +279,9 @@ class T5(Backbone):
                 context=encoder_output,
                 padding_mask=inputs.get("decoder_padding_mask"),
                 context_padding_mask=inputs.get("encoder_padding_mask"),
+                attention_mask=attention_mask,
                 position_bias=bias,
-                causal=True,
+                causal=attention_mask is None,
                 cache=None if cache is None else cache[index],
                 cache_index=cache_index,
                 training=training,
@@ -285,10 +293,12 @@ class T5(Backbone):
         states[-1] = self.stack_dropout(self.decoder_norm(x), training=training)
         return tuple(states), new_cache
 
-    def _logits(self, x):
+    def logits(self, sequence_output):
+        """`[…, vocab]` from the decoder's `sequence_output` `[…, hidden]`."""
         if self.config.scale_head:
-            x = x * self.config.hidden_dim**-0.5
-        return self.token_embedding.logits(x) if self.head is None else self.head(x)
+            sequence_output = sequence_output * self.config.hidden_dim**-0.5
+        head = self.head or self.token_embedding.logits
+        return head(sequence_output)
 
     @classmethod
     def config_for(cls, config, directory):

@@ -212,12 +212,13 @@ class _Stack(keras.layers.Layer):
         context=None,
         padding_mask=None,
         context_padding_mask=None,
+        attention_mask=None,
+        positions=None,
         cache=None,
         cache_index=None,
         training=None,
     ):
-        positions = None
-        if cache is not None:
+        if positions is None and cache is not None:
             positions = ops.expand_dims(ops.arange(ops.shape(token_ids)[1]) + cache_index, 0)
 
         x = self.token_embedding(token_ids) * self.embedding_scale
@@ -232,7 +233,8 @@ class _Stack(keras.layers.Layer):
                 context=context,
                 padding_mask=padding_mask,
                 context_padding_mask=context_padding_mask,
-                causal=self.cross,
+                attention_mask=attention_mask,
+                causal=self.cross and attention_mask is None,
                 cache=None if cache is None else cache[index],
                 cache_index=cache_index,
                 training=training,
@@ -263,7 +265,9 @@ class Transformer(Backbone):
     Step by step: give `cache`, from `make_cache`, and `cache_index`, the position of the first of
     `decoder_token_ids` in it. Then only the decoder runs; `encoder_token_ids` are not needed, but
     `encoder_padding_mask` is, and `decoder_padding_mask` is `[batch, cache length]`. The outputs
-    have the updated `cache` and nothing of the encoder.
+    have the updated `cache` and nothing of the encoder. Where the cache does not hold one sequence,
+    `decoder_attention_mask` bool `[batch, decoder, cache length]` tells what a token sees, and
+    `decoder_positions` int `[1, decoder]` its position.
     """
 
     config_class = TransformerConfig
@@ -349,12 +353,14 @@ class Transformer(Backbone):
             context=outputs.get("encoder_output"),
             padding_mask=inputs.get("decoder_padding_mask"),
             context_padding_mask=inputs.get("encoder_padding_mask"),
+            attention_mask=inputs.get("decoder_attention_mask"),
+            positions=inputs.get("decoder_positions"),
             cache=cache,
             cache_index=cache_index,
             training=training,
         )
         outputs["sequence_output"] = x
-        outputs["logits"] = self._logits(x)
+        outputs["logits"] = self.logits(x)
         if cache is not None:
             outputs["cache"] = new_cache
         if return_hidden_states:
@@ -381,9 +387,10 @@ class Transformer(Backbone):
         )
         return x, hidden_states
 
-    def _logits(self, x):
-        tied = self.head is None
-        logits = self.decoder_token_embedding.logits(x) if tied else self.head(x)
+    def logits(self, sequence_output):
+        """`[…, vocab]` from the decoder's `sequence_output` `[…, hidden]`."""
+        head = self.head or self.decoder_token_embedding.logits
+        logits = head(sequence_output)
         if self.logits_bias is not None:
             logits = logits + ops.cast(self.logits_bias, logits.dtype)
         return logits
