@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from lingxi.generation.decoder import Decoder, log_probability
+from lingxi.generation.decoder import Decoder
 from lingxi.generation.gather import pick
 
 LOW = -1e9
