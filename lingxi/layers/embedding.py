@@ -86,7 +86,11 @@ class PositionEmbedding(keras.layers.Layer):
         max_length: positions.
         hidden_dim: width.
         embeddings_initializer: for the table.
-        offset: rows of the table before that of position 0, which BART has and never reads.
+        offset: rows of the table before that of position 0. BART never reads them; RoBERTa's
+            padding reads the last, at position -1.
+
+    Raises:
+        ValueError: when called, more than `max_length` positions at once.
     """
 
     def __init__(
@@ -106,15 +110,15 @@ class PositionEmbedding(keras.layers.Layer):
         )
 
     def call(self, inputs, positions=None):
-        if positions is not None:
-            table = ops.cast(self.embeddings, self.compute_dtype)
-            return ops.take(table, positions + self.offset, axis=0)
-        length = ops.shape(inputs)[1]
+        length = ops.shape(inputs if positions is None else positions)[1]
         if isinstance(length, int) and length > self.max_length:
             raise ValueError(
                 f"the input has {length} positions, but this model knows only {self.max_length}; "
                 "shorten the text (the tokenizer's max_length) or take a longer model"
             )
+        if positions is not None:
+            table = ops.cast(self.embeddings, self.compute_dtype)
+            return ops.take(table, positions + self.offset, axis=0)
         # Adding a zero that depends on the ids keeps the positions from being a constant: TFLite
         # would fold the lookup of constants into a float32 table, where it quantizes this one.
         zero = ops.sum(ops.minimum(ops.cast(inputs, "int32"), 0), axis=0)  # [seq]

@@ -32,8 +32,8 @@ class BertConfig:
         max_length: the longest sequence, in tokens.
         num_segments: 0 for a model without segment embeddings.
         embedding_dim: width of the embeddings where it is not `hidden_dim`: a product widens them.
-        position_offset: of RoBERTa: where the positions of the tokens start; padding, which is
-            told by `pad_id`, has the position before and is not counted.
+        position_offset: of RoBERTa: rows of the position table before that of the first token;
+            padding, which is told by `pad_id`, has the last of them and is not counted.
         pooler: whether there is a pooler.
     """
 
@@ -140,9 +140,10 @@ class Bert(Backbone):
             c.vocab_size, width, initializer(), dtype=dtype, name="token_embedding"
         )
         self.position_embedding = PositionEmbedding(
-            c.max_length + c.position_offset,
+            c.max_length,
             width,
             initializer(),
+            offset=c.position_offset,
             dtype=dtype,
             name="position_embedding",
         )
@@ -228,12 +229,12 @@ class Bert(Backbone):
         return outputs
 
     def _positions(self, token_ids):
-        """None where positions are simply counted; else `[batch, seq]`, as in RoBERTa."""
+        """None where all tokens are counted; `[batch, seq]` where padding is not and has -1."""
         if not self.config.position_offset:
             return None
         real = ops.cast(token_ids != self.config.pad_id, "int32")
         count = ops.cumsum(real, axis=1)  # 1 for the first real token
-        return count * real + self.config.position_offset - 1
+        return count * real - 1
 
     @classmethod
     def config_for(cls, config, directory):

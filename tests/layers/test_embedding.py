@@ -60,10 +60,22 @@ def test_position_embedding_is_the_first_rows(length):
     )
 
 
-def test_too_many_positions_say_what_to_do():
-    layer = PositionEmbedding(7, 6)
+def test_position_embedding_looks_given_positions_up_behind_the_offset():
+    layer = PositionEmbedding(7, 6, offset=2)
+    table = table_of(layer)
+    assert table.shape == (9, 6)
+    np.testing.assert_array_equal(numpy(layer(np.zeros((2, 7), "int32"))), table[np.newaxis, 2:])
+    positions = np.array([[-1, 0, 6], [3, 3, -2]], "int32")
+    got = numpy(layer(np.zeros((2, 3), "int32"), positions))
+    np.testing.assert_array_equal(got, table[positions + 2])
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["counted", "given"])
+def test_too_many_positions_say_what_to_do(given):
+    layer = PositionEmbedding(7, 6, offset=2)
+    ids = np.zeros((2, 8), "int32")
     with pytest.raises(ValueError, match="8 positions, but this model knows only 7; shorten"):
-        layer(np.zeros((2, 8), "int32"))
+        layer(ids, ids if given else None)
 
 
 @settings(max_examples=2 if QUICK else 15)
@@ -77,13 +89,14 @@ def test_sinusoids_are_the_formula(length, half, interleaved):
         wanted = np.empty((length, width))
         wanted[:, 0::2], wanted[:, 1::2] = np.sin(angle), np.cos(angle)
     assert got.shape == (1, length, width)
-    np.testing.assert_allclose(got[0], wanted, atol=1e-5)
+    np.testing.assert_allclose(got[0], wanted, rtol=0, atol=2e-6)
 
 
 def test_sinusoids_of_far_positions_are_accurate():
-    got = numpy(SinusoidalPosition(64)(np.zeros((1, 4096), "int32")))[0, -1]
-    angle = 4095 / 10000 ** (np.arange(0, 64, 2) / 64)
-    np.testing.assert_allclose(got[0::2], np.sin(angle), atol=1e-3)
+    got = numpy(SinusoidalPosition(64)(np.zeros((1, 12001), "int32")))[0]
+    angle = np.arange(12001)[:, np.newaxis] / 10000 ** (np.arange(0, 64, 2) / 64)
+    np.testing.assert_allclose(got[:, 0::2], np.sin(angle), rtol=0, atol=2e-6)
+    np.testing.assert_allclose(got[:, 1::2], np.cos(angle), rtol=0, atol=2e-6)
 
 
 def test_sinusoids_have_an_even_width():

@@ -1,6 +1,22 @@
-"""Reference models with random weights, and batches for them, without any deep-learning backend."""
+"""What the architectures' tests share: random reference models, batches, comparisons, JAX.
+
+Nothing here imports a deep-learning backend until it is called.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+needs_jax = pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None,
+    reason="needs the extra `jax`: pip install 'lingxi[jax]'",
+)
 
 SIZES = {
     "vocab_size": 101,
@@ -55,13 +71,84 @@ def batch(config, length, padding="right", rows=3, seed=0):
     }
 
 
-def run_reference(model, inputs, **kwargs):
+def run_reference(model, inputs):
+    """The reference's outputs, hidden states among them, for inputs by our names."""
     import torch
 
+    theirs = {
+        "token_ids": "input_ids",
+        "segment_ids": "token_type_ids",
+        "padding_mask": "attention_mask",
+    }
+    tensors = {theirs[name]: torch.tensor(value).long() for name, value in inputs.items()}
     with torch.no_grad():
-        return model(
-            input_ids=torch.tensor(inputs["token_ids"]).long(),
-            token_type_ids=torch.tensor(inputs["segment_ids"]).long(),
-            attention_mask=torch.tensor(inputs["padding_mask"]).long(),
-            **kwargs,
-        )
+        return model(**tensors, output_hidden_states=True)
+
+
+def compare_encoders(ours, theirs, mask, assert_near, label=""):
+    """Every hidden state of real tokens and, where there is one, the pooled output."""
+    assert len(ours["hidden_states"]) == len(theirs.hidden_states)
+    for mine, other in zip(ours["hidden_states"], theirs.hidden_states, strict=True):
+        assert_near(f"hidden states{label}", np.asarray(mine)[mask], other.numpy()[mask])
+    assert ("pooled_output" in ours) == ("pooler_output" in theirs)
+    if "pooled_output" in ours:
+        assert_near(f"pooled output{label}", ours["pooled_output"], theirs.pooler_output.numpy())
+
+
+def compare_gradients(model, loss, wanted, assert_near, no_influence=()):
+    """The gradients of `loss()`, which runs `model`, beside those of the reference.
+
+    Args:
+        wanted: `{name in the checkpoint: gradient}`, of every tensor that the model has.
+        no_influence: ends of names of tensors on which the loss does not depend: their gradients
+            are rounding errors, and need not be above 1e-7.
+    """
+    import tensorflow as tf
+
+    table = model.checkpoint_table()
+    with tf.GradientTape() as tape:
+        value = loss()
+    gradients = tape.gradient(value, [entry.variable.value for entry in table])
+    checked = set()
+    for entry, gradient in zip(table, gradients, strict=True):
+        parts = np.split(tf.convert_to_tensor(gradient).numpy(), len(entry.names), axis=-1)
+        for name, part in zip(entry.names, parts, strict=True):
+            got = part.T if entry.transpose else part
+            scale = np.abs(wanted[name]).max()
+            assert scale > 1e-7 or name.endswith(no_influence), name
+            assert_near("gradients", got, wanted[name])
+            if scale > 1e-7:
+                assert_near("gradients / greatest", got / scale, wanted[name] / scale)
+            checked.add(name)
+    assert checked == set(wanted)
+
+
+_RUN_ON_JAX = """
+import sys, keras, numpy as np
+from lingxi import zoo
+assert keras.backend.backend() == "jax"
+for directory in sys.argv[2:]:
+    model = getattr(zoo, sys.argv[1]).from_preset(directory)
+    outputs = model(dict(np.load(directory + "/inputs.npz")), return_hidden_states=True)
+    np.savez(directory + "/outputs.npz", **outputs)  # tuples of states as one array
+"""
+
+
+def run_on_jax(architecture, inputs):
+    """`{directory: outputs}` of the model in each directory, run in a process on JAX.
+
+    Args:
+        architecture: the name of a class in `lingxi.zoo`.
+        inputs: `{directory: inputs}`.
+    """
+    for directory, arrays in inputs.items():
+        np.savez(directory / "inputs.npz", **arrays)
+    result = subprocess.run(
+        [sys.executable, "-c", _RUN_ON_JAX, architecture, *map(str, inputs)],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return {directory: dict(np.load(directory / "outputs.npz")) for directory in inputs}

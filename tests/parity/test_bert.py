@@ -1,12 +1,5 @@
 """BERT against `transformers`: hidden states, pooled output, gradients, classifiers."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import keras
 import numpy as np
 import pytest
 
@@ -18,9 +11,6 @@ pytestmark = [
     # Keras warns of a softmax over one key, which is what sequences of length 1 have.
     pytest.mark.filterwarnings("ignore:You are using a softmax"),
 ]
-
-ROOT = Path(__file__).parents[2]
-numpy = keras.ops.convert_to_numpy
 
 
 def lines(path, count):
@@ -35,14 +25,10 @@ def sentences(data_path):
     return reviews + [text for pair in pairs for text in pair]
 
 
-def compare(model, reference, inputs, assert_near, label=""):
+def compare(model, reference, inputs, assert_near):
     ours = model(inputs, return_hidden_states=True)
-    theirs = models.run_reference(reference, inputs, output_hidden_states=True)
-    mask = inputs["padding_mask"]
-    assert len(ours["hidden_states"]) == len(theirs.hidden_states)
-    for mine, other in zip(ours["hidden_states"], theirs.hidden_states, strict=True):
-        assert_near(f"hidden states{label}", numpy(mine)[mask], other.numpy()[mask])
-    assert_near(f"pooled output{label}", numpy(ours["pooled_output"]), theirs.pooler_output.numpy())
+    theirs = models.run_reference(reference, inputs)
+    models.compare_encoders(ours, theirs, inputs["padding_mask"], assert_near)
 
 
 @pytest.mark.parametrize("name", models.CONFIGURATIONS)
@@ -109,61 +95,26 @@ def test_gradients(transformers, tmp_path, assert_near):
     wanted = {name: p.grad.numpy() for name, p in reference.named_parameters()}
 
     model = Bert.from_preset(tmp_path)
-    table = model.checkpoint_table()
-    with tf.GradientTape() as tape:
+
+    def loss():
         ours = model(inputs)
-        loss = tf.reduce_mean(ours["sequence_output"] * weights)
-        loss += tf.reduce_mean(tf.square(ours["pooled_output"]))
-    gradients = tape.gradient(loss, [entry.variable.value for entry in table])
-    checked = set()
-    for entry, gradient in zip(table, gradients, strict=True):
-        parts = np.split(tf.convert_to_tensor(gradient).numpy(), len(entry.names), axis=-1)
-        for name, part in zip(entry.names, parts, strict=True):
-            scale = np.abs(wanted[name]).max()
-            assert scale > 1e-7 or "key.bias" in name, name  # a key's bias has no influence
-            got = part.T if entry.transpose else part
-            assert_near("gradients", got, wanted[name], tolerance=1e-4)
-            if scale > 1e-5:
-                assert_near("gradients / greatest", got / scale, wanted[name] / scale, 1e-4)
-            checked.add(name)
-    assert checked == set(wanted)
+        value = tf.reduce_mean(ours["sequence_output"] * weights)
+        return value + tf.reduce_mean(tf.square(ours["pooled_output"]))
+
+    models.compare_gradients(model, loss, wanted, assert_near, no_influence="key.bias")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None,
-    reason="needs the extra `jax`: pip install 'lingxi[jax]'",
-)
+@models.needs_jax
 def test_hidden_states_on_jax(transformers, tmp_path, assert_near):
     names = ["plain", "odd sizes, one head of three", "one layer"]
-    cases = {}
+    inputs, theirs = {}, {}
     for index, name in enumerate(names):
         directory = tmp_path / str(index)
         reference = models.save_reference(transformers, directory, **models.CONFIGURATIONS[name])
-        inputs = models.batch(reference.config, 9, "right" if index else "left")
-        np.savez(directory / "inputs.npz", **inputs)
-        theirs = models.run_reference(reference, inputs, output_hidden_states=True)
-        cases[directory] = inputs, theirs
-    code = """
-import sys, numpy as np, keras
-from lingxi.zoo import Bert
-assert keras.backend.backend() == "jax"
-for directory in sys.argv[1:]:
-    inputs = dict(np.load(directory + "/inputs.npz"))
-    outputs = Bert.from_preset(directory)(inputs, return_hidden_states=True)
-    states = np.stack([np.asarray(state) for state in outputs["hidden_states"]])
-    np.savez(directory + "/outputs.npz", states=states, pooled=outputs["pooled_output"])
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", code, *map(str, cases)],
-        cwd=ROOT,
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    for directory, (inputs, theirs) in cases.items():
-        ours, mask = np.load(directory / "outputs.npz"), inputs["padding_mask"]
-        wanted = np.stack([state.numpy() for state in theirs.hidden_states])
-        assert_near("hidden states on JAX", ours["states"][:, mask], wanted[:, mask])
-        assert_near("pooled output on JAX", ours["pooled"], theirs.pooler_output.numpy())
+        padding = "right" if index else "left"
+        inputs[directory] = models.batch(reference.config, 9, padding)
+        theirs[directory] = models.run_reference(reference, inputs[directory])
+    for directory, ours in models.run_on_jax("Bert", inputs).items():
+        mask = inputs[directory]["padding_mask"]
+        models.compare_encoders(ours, theirs[directory], mask, assert_near, " on JAX")

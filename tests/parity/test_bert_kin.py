@@ -1,11 +1,10 @@
 """RoBERTa, DistilBERT and ELECTRA against `transformers`: every hidden state, both directions."""
 
-import keras
 import numpy as np
 import pytest
 
 from lingxi.zoo import Bert
-from tests.parity.models import batch
+from tests.parity.models import batch, compare_encoders, run_reference
 
 pytestmark = [
     pytest.mark.parity,
@@ -13,7 +12,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are using a softmax"),
 ]
 
-numpy = keras.ops.convert_to_numpy
 _SIZES = {
     "vocab_size": 101,
     "hidden_size": 32,
@@ -103,24 +101,11 @@ def inputs_for(reference, length, padding):
 
 
 def compare(model, reference, inputs, assert_near):
-    import torch
-
-    theirs = {
-        "input_ids": torch.tensor(inputs["token_ids"]).long(),
-        "attention_mask": torch.tensor(inputs["padding_mask"]).long(),
-        "token_type_ids": torch.tensor(inputs["segment_ids"]).long(),
-    }
-    if not model.config.num_segments:
-        del theirs["token_type_ids"]
-    with torch.no_grad():
-        theirs = reference(**theirs, output_hidden_states=True)
     ours = model(inputs, return_hidden_states=True)
-    mask = inputs["padding_mask"]
-    assert len(ours["hidden_states"]) == len(theirs.hidden_states)
-    for mine, other in zip(ours["hidden_states"], theirs.hidden_states, strict=True):
-        assert_near("hidden states", numpy(mine)[mask], other.numpy()[mask])
-    if "pooled_output" in ours:
-        assert_near("pooled output", numpy(ours["pooled_output"]), theirs.pooler_output.numpy())
+    if not model.config.num_segments:  # DistilBERT takes none
+        inputs = {name: value for name, value in inputs.items() if name != "segment_ids"}
+    theirs = run_reference(reference, inputs)
+    compare_encoders(ours, theirs, inputs["padding_mask"], assert_near)
 
 
 @pytest.mark.parametrize("name", CASES)

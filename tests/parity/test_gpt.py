@@ -1,17 +1,11 @@
 """GPT-1, GPT-2 and GPT-Neo against `transformers`: hidden states, logits, gradients."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 
 from lingxi.zoo import Gpt
-from tests.parity.models import batch
+from tests.parity.models import batch, compare_gradients, needs_jax, run_on_jax, run_reference
 
 pytestmark = [
     pytest.mark.parity,
@@ -19,7 +13,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are using a softmax"),
 ]
 
-ROOT = Path(__file__).parents[2]
 numpy = keras.ops.convert_to_numpy
 _GPT = {"vocab_size": 101, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 24}
 _ODD = {"vocab_size": 97, "n_embd": 36, "n_layer": 3, "n_head": 3, "n_positions": 25}
@@ -99,17 +92,6 @@ def inputs_for(reference, length, padding):
     return inputs
 
 
-def run_reference(reference, inputs):
-    import torch
-
-    with torch.no_grad():
-        return reference(
-            input_ids=torch.tensor(inputs["token_ids"]).long(),
-            attention_mask=torch.tensor(inputs["padding_mask"]).long(),
-            output_hidden_states=True,
-        )
-
-
 def compare(ours, theirs, mask, assert_near, label=""):
     assert len(ours["hidden_states"]) == len(theirs.hidden_states)
     for mine, other in zip(ours["hidden_states"], theirs.hidden_states, strict=True):
@@ -160,56 +142,23 @@ def test_gradients(name, transformers, tmp_path, assert_near):
     wanted = {n: p.grad.numpy() for n, p in reference.named_parameters() if p.grad is not None}
 
     model = Gpt.from_preset(tmp_path)
-    table = model.checkpoint_table()
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(model(inputs)["logits"] * weights)
-    gradients = tape.gradient(loss, [entry.variable.value for entry in table])
-    checked = set()
-    for entry, gradient in zip(table, gradients, strict=True):
-        parts = np.split(tf.convert_to_tensor(gradient).numpy(), len(entry.names), axis=-1)
-        for name, part in zip(entry.names, parts, strict=True):
-            scale = np.abs(wanted[name]).max()
-            assert scale > 1e-7, name
-            got = part.T if entry.transpose else part
-            assert_near("gradients", got, wanted[name], tolerance=1e-4)
-            assert_near("gradients / greatest", got / scale, wanted[name] / scale, 1e-4)
-            checked.add(name)
-    assert checked == set(wanted)
+
+    def loss():
+        return tf.reduce_mean(model(inputs)["logits"] * weights)
+
+    compare_gradients(model, loss, wanted, assert_near)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None,
-    reason="needs the extra `jax`: pip install 'lingxi[jax]'",
-)
+@needs_jax
 def test_hidden_states_and_logits_on_jax(transformers, tmp_path, assert_near):
-    cases = {}
+    inputs, theirs = {}, {}
     for name in ("gpt2, odd sizes", "gpt1", "gpt neo, deep"):
         directory = tmp_path / name
         reference = reference_model(transformers, name)
         reference.save_pretrained(directory)
-        inputs = inputs_for(reference, 9, "left")
-        np.savez(directory / "inputs.npz", **inputs)
-        cases[directory] = inputs, run_reference(reference, inputs)
-    code = """
-import sys, numpy as np, keras
-from lingxi.zoo import Gpt
-assert keras.backend.backend() == "jax"
-for directory in sys.argv[1:]:
-    inputs = dict(np.load(directory + "/inputs.npz"))
-    outputs = Gpt.from_preset(directory)(inputs, return_hidden_states=True)
-    states = np.stack([np.asarray(state) for state in outputs["hidden_states"]])
-    np.savez(directory + "/outputs.npz", states=states, logits=outputs["logits"])
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", code, *map(str, cases)],
-        cwd=ROOT,
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    for directory, (inputs, theirs) in cases.items():
-        outputs = np.load(directory / "outputs.npz")
-        ours = {"hidden_states": outputs["states"], "logits": outputs["logits"]}
-        compare(ours, theirs, inputs["padding_mask"], assert_near, " on JAX")
+        inputs[directory] = inputs_for(reference, 9, "left")
+        theirs[directory] = run_reference(reference, inputs[directory])
+    for directory, ours in run_on_jax("Gpt", inputs).items():
+        mask = inputs[directory]["padding_mask"]
+        compare(ours, theirs[directory], mask, assert_near, " on JAX")

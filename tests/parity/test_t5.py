@@ -1,16 +1,11 @@
 """T5, T5 1.1 and Flan-T5 against `transformers`: hidden states, logits, gradients."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 
 from lingxi.zoo import T5
+from tests.parity.models import compare_gradients, needs_jax, run_on_jax
 
 pytestmark = [
     pytest.mark.parity,
@@ -18,7 +13,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are using a softmax"),
 ]
 
-ROOT = Path(__file__).parents[2]
 numpy = keras.ops.convert_to_numpy
 _T5 = {
     "vocab_size": 101,
@@ -173,56 +167,21 @@ def test_gradients(name, transformers, tmp_path, assert_near):
     (run_reference(reference, inputs).logits * torch.tensor(weights)).mean().backward()
     wanted = {n: p.grad.numpy() for n, p in reference.named_parameters() if p.grad is not None}
 
-    table = model.checkpoint_table()
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(model(inputs)["logits"] * weights)
-    gradients = tape.gradient(loss, [entry.variable.value for entry in table])
-    checked = set()
-    for entry, gradient in zip(table, gradients, strict=True):
-        parts = np.split(tf.convert_to_tensor(gradient).numpy(), len(entry.names), axis=-1)
-        for name, part in zip(entry.names, parts, strict=True):
-            scale = np.abs(wanted[name]).max()
-            assert scale > 1e-7, name
-            got = part.T if entry.transpose else part
-            assert_near("gradients", got, wanted[name], tolerance=1e-4)
-            assert_near("gradients / greatest", got / scale, wanted[name] / scale, 1e-4)
-            checked.add(name)
-    assert checked == set(wanted)
+    def loss():
+        return tf.reduce_mean(model(inputs)["logits"] * weights)
+
+    compare_gradients(model, loss, wanted, assert_near)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None,
-    reason="needs the extra `jax`: pip install 'lingxi[jax]'",
-)
+@needs_jax
 def test_hidden_states_and_logits_on_jax(transformers, tmp_path, assert_near):
-    cases = {}
+    inputs, theirs = {}, {}
     for name in ("1.0, odd sizes", "1.0, few buckets", "1.1, encoder deeper"):
         directory = tmp_path / name
         reference = reference_model(transformers, name)
         save(reference, directory)
-        inputs = batch(reference.config.vocab_size, (150, 8), "left")
-        np.savez(directory / "inputs.npz", **inputs)
-        cases[directory] = inputs, without_gradients(reference, inputs)
-    code = """
-import sys, numpy as np, keras
-from lingxi.zoo import T5
-assert keras.backend.backend() == "jax"
-for directory in sys.argv[1:]:
-    inputs = dict(np.load(directory + "/inputs.npz"))
-    outputs = T5.from_preset(directory)(inputs, return_hidden_states=True)
-    states = {name: np.stack([np.asarray(state) for state in outputs[name]])
-              for name in ("encoder_hidden_states", "hidden_states")}
-    np.savez(directory + "/outputs.npz", logits=outputs["logits"], **states)
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", code, *map(str, cases)],
-        cwd=ROOT,
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    for directory, (inputs, theirs) in cases.items():
-        ours = np.load(directory / "outputs.npz")
-        compare(ours, theirs, inputs, assert_near, " on JAX")
+        inputs[directory] = batch(reference.config.vocab_size, (150, 8), "left")
+        theirs[directory] = without_gradients(reference, inputs[directory])
+    for directory, ours in run_on_jax("T5", inputs).items():
+        compare(ours, theirs[directory], inputs[directory], assert_near, " on JAX")

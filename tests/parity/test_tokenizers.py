@@ -19,6 +19,10 @@ SAMPLE = ("sst2/dev.tsv", "sms_spam/*", "waimai/dev.csv", "wnut17/dev.conll", "m
 ALL = [f"*/*{end}" for end in (".tsv", ".txt", ".csv", ".json", ".conll", ".iob2", ".gz")]
 ALL += ["sms_spam/*"]
 NAMES = ("wordpiece", "gpt2", "roberta", "t5", "marian")
+# `transformers` has neither pairs nor offsets for Marian.
+FAST = tuple(name for name in NAMES if name != "marian")
+# T5's normalizer works on grapheme clusters; see the tests of SentencePiece.
+BY_CODE_POINT = tuple(name for name in NAMES if name != "t5")
 # Tokens that T5's own SentencePiece reads as text, and the Unigram of `tokenizers` does not.
 TYPED_SPECIAL = ("<unk>", "</s>", "<pad>", "<s>")
 
@@ -83,18 +87,26 @@ def make(data_path):
         return WordPieceTokenizer(data_path("vocab/bert_base_uncased/vocab.txt"))
 
     makers = {"gpt2": gpt2, "roberta": roberta, "marian": marian, "t5": t5, "wordpiece": wordpiece}
-    return lambda name: makers[name]()
+    return functools.cache(lambda name: makers[name]())
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def both(request, make, transformers, tmp_path_factory):
+@pytest.fixture(scope="session")
+def load_both(make, transformers, tmp_path_factory):
+    @functools.cache
+    def load(name):
+        ours, directory = make(name), tmp_path_factory.mktemp(name)
+        ours.save(directory)
+        loaded = from_directory(directory)
+        assert loaded.get_config() == ours.get_config()
+        return loaded, transformers.AutoTokenizer.from_pretrained(directory)
+
+    return load
+
+
+@pytest.fixture(params=NAMES)
+def both(request, load_both):
     """Our tokenizer, and the one that `transformers` loads from what ours saved."""
-    ours = make(request.param)
-    directory = tmp_path_factory.mktemp(request.param)
-    ours.save(directory)
-    loaded = from_directory(directory)
-    assert loaded.get_config() == ours.get_config()
-    return loaded, transformers.AutoTokenizer.from_pretrained(directory)
+    return load_both(request.param)
 
 
 def differences(ours, theirs, texts):
@@ -162,10 +174,9 @@ TEXT = st.lists(
 ).map("".join)
 
 
+@pytest.mark.parametrize("both", BY_CODE_POINT, indirect=True)
 def test_ids_of_hard_texts(both):
     ours, theirs = both
-    if is_t5(ours):
-        pytest.skip("its normalizer works on grapheme clusters; see the tests of SentencePiece")
 
     @settings(deadline=None, max_examples=150)
     @given(st.lists(TEXT, min_size=1, max_size=6))
@@ -175,14 +186,16 @@ def test_ids_of_hard_texts(both):
     check()
 
 
-@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize(
+    ("both", "paired"),
+    [(name, False) for name in NAMES] + [(name, True) for name in FAST],
+    indirect=["both"],
+)
 @pytest.mark.parametrize("max_length", [8, 13])
 def test_packing(both, paired, max_length):
     ours, theirs = both
     texts = ["a good film", "", "the river runs slowly through the long and old valley", "is it?"]
     pairs = ["yes and no", "what was it about, in the end, and who was in it?", "no", ""]
-    if paired and not theirs.is_fast:
-        pytest.skip("Marian has no pairs")
     theirs.pad_token = theirs.pad_token or theirs.eos_token
     wanted = theirs(
         texts,
@@ -211,10 +224,9 @@ def test_decoding_equals(both, read_lines, skip_special_tokens):
         assert text == wanted
 
 
+@pytest.mark.parametrize("both", FAST, indirect=True)
 def test_offsets_equal(both, read_lines):
     ours, theirs = both
-    if not theirs.is_fast:
-        pytest.skip("it has no offsets")
     lines = [line for line in without_typed_special(ours, read_lines(SAMPLE)) if len(line) < 300]
     lines = [line for line in lines if line.isprintable()][::2]
     wanted = theirs(lines, split_special_tokens=True, return_offsets_mapping=True)

@@ -1,16 +1,11 @@
 """Marian and BART against `transformers`, the Transformer of the paper against `torch.nn`."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 
 from lingxi.zoo import Transformer, TransformerConfig
+from tests.parity.models import compare_gradients, needs_jax, run_on_jax
 
 pytestmark = [
     pytest.mark.parity,
@@ -18,7 +13,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:You are using a softmax"),
 ]
 
-ROOT = Path(__file__).parents[2]
 numpy = keras.ops.convert_to_numpy
 _SIZES = {
     "vocab_size": 101,
@@ -255,60 +249,25 @@ def test_gradients(name, transformers, tmp_path, assert_near):
     wanted = {n: p.grad.numpy() for n, p in reference.named_parameters() if p.grad is not None}
     wanted["final_logits_bias"] = reference.final_logits_bias.grad.numpy()
 
-    table = model.checkpoint_table()
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(model(inputs)["logits"] * weights)
-    gradients = tape.gradient(loss, [entry.variable.value for entry in table])
-    checked = set()
-    for entry, gradient in zip(table, gradients, strict=True):
-        parts = np.split(tf.convert_to_tensor(gradient).numpy(), len(entry.names), axis=-1)
-        for tensor, part in zip(entry.names, parts, strict=True):
-            scale = np.abs(wanted[tensor]).max()
-            # A key's bias has no influence.
-            assert scale > 1e-7 or "k_proj.bias" in tensor, tensor
-            got = part.T if entry.transpose else part
-            assert_near("gradients", got, wanted[tensor], tolerance=1e-4)
-            if scale > 1e-7:
-                assert_near("gradients / greatest", got / scale, wanted[tensor] / scale, 1e-4)
-            checked.add(tensor)
-    assert checked == set(wanted)
+    def loss():
+        return tf.reduce_mean(model(inputs)["logits"] * weights)
+
+    compare_gradients(model, loss, wanted, assert_near, no_influence="k_proj.bias")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None,
-    reason="needs the extra `jax`: pip install 'lingxi[jax]'",
-)
+@needs_jax
 def test_hidden_states_and_logits_on_jax(transformers, tmp_path, assert_near):
-    cases = {}
+    inputs, theirs = {}, {}
     for name in ("marian, odd sizes", "bart", "marian, nothing tied"):
         directory = tmp_path / name
         reference = reference_model(transformers, name)
         reference.save_pretrained(directory)
         config = Transformer.from_preset(directory, load_weights=False).config
-        inputs = inputs_for(config, 9, 7, "left")
-        np.savez(directory / "inputs.npz", **inputs)
-        cases[directory] = inputs, run_reference(reference, inputs)
-    code = """
-import sys, numpy as np, keras
-from lingxi.zoo import Transformer
-assert keras.backend.backend() == "jax"
-for directory in sys.argv[1:]:
-    inputs = dict(np.load(directory + "/inputs.npz"))
-    outputs = Transformer.from_preset(directory)(inputs, return_hidden_states=True)
-    states = {n: np.stack(outputs[n]) for n in ("encoder_hidden_states", "hidden_states")}
-    np.savez(directory + "/outputs.npz", logits=outputs["logits"], **states)
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", code, *map(str, cases)],
-        cwd=ROOT,
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    for directory, (inputs, theirs) in cases.items():
-        compare(np.load(directory / "outputs.npz"), theirs, inputs, assert_near, " on JAX")
+        inputs[directory] = inputs_for(config, 9, 7, "left")
+        theirs[directory] = run_reference(reference, inputs[directory])
+    for directory, ours in run_on_jax("Transformer", inputs).items():
+        compare(ours, theirs[directory], inputs[directory], assert_near, " on JAX")
 
 
 # The Transformer of the paper

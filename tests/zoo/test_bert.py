@@ -127,6 +127,26 @@ def test_too_long_a_sequence_says_how_long_it_may_be(tiny_bert):
         tiny_bert()({"token_ids": np.ones((1, 11), "int32")})
 
 
+def test_too_long_a_sequence_says_so_where_positions_have_an_offset(tiny_bert):
+    model = tiny_bert(model_type="roberta", position_offset=2, pad_id=1)
+    assert model({"token_ids": np.full((1, 10), 5, "int32")})["sequence_output"].shape == (1, 10, 8)
+    for token in (5, model.config.pad_id):
+        with pytest.raises(ValueError, match="11 positions, but this model knows only 10; shorten"):
+            model({"token_ids": np.full((1, 11), token, "int32")})
+
+
+def test_padding_has_the_position_before_the_first_where_they_have_an_offset(tiny_bert):
+    model = tiny_bert(model_type="roberta", position_offset=2, pad_id=1, num_layers=0)
+    ids = np.array([[1, 5, 9, 3, 1], [2, 7, 1, 1, 3]], "int32")
+    table = numpy(model.position_embedding.embeddings)
+    assert table.shape == (12, 8)
+    rows = table[[[1, 2, 3, 4, 1], [2, 3, 1, 1, 4]]]
+    segment = numpy(model.segment_embedding.embeddings)[0]
+    wanted = model.embedding_norm(numpy(model.token_embedding.embeddings)[ids] + segment + rows)
+    got = numpy(model({"token_ids": ids})["sequence_output"])
+    np.testing.assert_allclose(got, numpy(wanted), rtol=0, atol=1e-6)
+
+
 @pytest.mark.tensorflow_only
 def test_too_long_a_sequence_raises_in_a_graph_of_any_length(tiny_bert):
     import tensorflow as tf

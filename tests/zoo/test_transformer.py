@@ -165,6 +165,20 @@ def test_learned_positions_have_an_end_and_sinusoids_have_none():
     assert tiny_transformer()(ids)["logits"].shape == (1, 10, 11)
 
 
+def test_each_side_knows_the_ids_of_its_own_vocabulary():
+    model = tiny_transformer(**VARIANTS["marian, two vocabularies"])
+
+    def run(encoder_id, decoder_id):
+        encoder, decoder = (np.array([[3, token]], "int32") for token in (encoder_id, decoder_id))
+        return model({"encoder_token_ids": encoder, "decoder_token_ids": decoder})
+
+    assert run(10, 12)["logits"].shape == (1, 2, 13)
+    with pytest.raises(ValueError, match="encoder_token_ids has 12 .* vocabulary of 11 tokens"):
+        run(12, 12)
+    with pytest.raises(ValueError, match="decoder_token_ids has 13 .* vocabulary of 13 tokens"):
+        run(10, 13)
+
+
 # What may be seen
 
 
