@@ -25,7 +25,7 @@ class BeamSearch(Decoder):
         enough = max(2, 1 + len(self.eos_ids)) * options.beams
         self.candidates = min(enough, options.beams * self.vocab_size)
 
-    def prepare(self, state):
+    def prepare(self, state, hidden):
         batch = ops.shape(state["tokens"])[0]
         scores = ops.full((batch, self.rows), LOW, "float32")
         first = ops.arange(self.rows) == 0  # all rows are equal as yet: only one counts

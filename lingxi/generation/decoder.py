@@ -27,7 +27,8 @@ class Decoder:
         self.model = CachedModel(model)
         self.options = options
         self.steps = options.max_tokens
-        self.rows = options.rows
+        self.queries = options.rows  # tokens of one example that a step reads
+        self.rows = self.queries  # sequences of one example that are kept
         self.vocab_size = getattr(config, "target_vocab_size", config.vocab_size)
         self.eos_ids = _eos_ids(options, config)
         self.pad_id = _pad_id(options, config, self.eos_ids)
@@ -56,7 +57,7 @@ class Decoder:
 
     def start(self, inputs, max_tokens=None, temperature=None, top_p=None, uniform=None):
         """Read the prompts and choose the first token; arguments as in a call."""
-        hidden, model_state = self.model.start(inputs, self.rows, self.steps)
+        hidden, model_state = self.model.start(inputs, self.queries, self.steps)
         logits = ops.expand_dims(self.model.logits(hidden[:, -1]), 1)  # [batch, 1, vocab]
         logits = logits + ops.zeros((1, self.rows, 1))
         shape = (ops.shape(logits)[0], self.rows, self.steps)
@@ -78,10 +79,10 @@ class Decoder:
             state["temperature"] = ops.cast(temperature, "float32")
             state["top_p"] = ops.cast(self.options.top_p if top_p is None else top_p, "float32")
             state["uniform"] = uniform
-        return self.choose(self.prepare(state), logits)
+        return self.choose(self.prepare(state, hidden), logits)
 
-    def prepare(self, state):
-        """What a subclass adds to the state before the first token."""
+    def prepare(self, state, hidden):
+        """What a subclass adds to the state, after a look at the prompts' `[batch, prompt, hidden]`."""
         return state
 
     def unfinished(self, state):
