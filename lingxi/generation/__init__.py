@@ -5,6 +5,7 @@ from lingxi.generation.contrastive import ContrastiveSearch
 from lingxi.generation.decoder import Decoder
 from lingxi.generation.options import DecodingOptions
 from lingxi.generation.speculative import SpeculativeDecoder
+from lingxi.generation.stopping import stop_table
 
 
 def decoder(model, options, stop_table=None):
@@ -23,4 +24,5 @@ __all__ = [
     "DecodingOptions",
     "SpeculativeDecoder",
     "decoder",
+    "stop_table",
 ]

@@ -66,19 +66,19 @@ class CachedModel:
             "prompt_lengths": lengths,
             "cache_positions": ops.concatenate([positions, lengths + later], axis=1),
         }
-        index = ops.arange(length)
-        sees = ops.expand_dims(index, 1) >= ops.expand_dims(index, 0)  # [prompt, prompt]
-        sees = ops.logical_and(ops.expand_dims(sees, 0), ops.expand_dims(mask, 1))
+        batch, slots = ops.shape(state["cache_positions"])
         if self.has_encoder:
-            encoded = self.model.encode(inputs)
-            cache = self.model.make_cache(encoded, length)
+            cache = self.model.make_cache(self.model.encode(inputs), slots)
             if inputs.get("encoder_padding_mask") is not None:
                 state["encoder_padding_mask"] = inputs["encoder_padding_mask"]
         else:
-            cache = self.model.make_cache(ops.shape(token_ids)[0], length)
-        outputs = self._call(token_ids, positions, sees, positions, cache, 0, state)
-        state["cache"] = [_with_room(block, rows * steps) for block in outputs["cache"]]
-        return outputs["sequence_output"], state
+            cache = self.model.make_cache(batch, slots)
+        row, column = ops.arange(length), ops.arange(slots)
+        sees = ops.expand_dims(row, 1) >= ops.expand_dims(column, 0)  # [prompt, slots]
+        real = ops.concatenate([mask, ops.zeros((batch, rows * steps), "bool")], axis=1)
+        sees = ops.logical_and(ops.expand_dims(sees, 0), ops.expand_dims(real, 1))
+        outputs = self._call(token_ids, positions, sees, state["cache_positions"], cache, 0, state)
+        return outputs["sequence_output"], {**state, "cache": outputs["cache"]}
 
     def step(self, state, token_ids, ancestors, index):
         """Read one token of every hypothesis.
@@ -149,8 +149,3 @@ class CachedModel:
             inputs["encoder_padding_mask"] = state.get("encoder_padding_mask")
         return self.model(inputs, cache=cache, cache_index=index)
 
-
-def _with_room(block, slots):
-    """The cache of one block with `slots` more for its own keys and values."""
-    room = ((0, 0), (0, 0), (0, slots), (0, 0))
-    return {**block, "self": tuple(ops.pad(part, room) for part in block["self"])}

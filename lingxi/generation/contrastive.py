@@ -18,7 +18,7 @@ class ContrastiveSearch(Decoder):
         self.rows = 1
 
     def prepare(self, state, hidden):
-        batch, length, width = ops.shape(hidden)
+        batch, _, width = ops.shape(hidden)
         room = ops.zeros((batch, self.steps, width), hidden.dtype)
         mask = ops.concatenate(
             [state["model"]["prompt_mask"], ops.zeros((batch, self.steps), "bool")], axis=1

@@ -82,7 +82,7 @@ class Decoder:
         return self.choose(self.prepare(state, hidden), logits)
 
     def prepare(self, state, hidden):
-        """What a subclass adds to the state, after a look at the prompts' `[batch, prompt, hidden]`."""
+        """What a subclass adds to the state; `hidden` is that of the prompt's tokens."""
         return state
 
     def unfinished(self, state):

@@ -90,7 +90,7 @@ class PositionEmbedding(keras.layers.Layer):
             padding reads the last, at position -1.
 
     Raises:
-        ValueError: when called, more than `max_length` positions at once.
+        ValueError: when called on more than `max_length` token ids, unless positions are given.
     """
 
     def __init__(
@@ -110,15 +110,11 @@ class PositionEmbedding(keras.layers.Layer):
         )
 
     def call(self, inputs, positions=None):
-        length = ops.shape(inputs if positions is None else positions)[1]
-        if isinstance(length, int) and length > self.max_length:
-            raise ValueError(
-                f"the input has {length} positions, but this model knows only {self.max_length}; "
-                "shorten the text (the tokenizer's max_length) or take a longer model"
-            )
         if positions is not None:
             table = ops.cast(self.embeddings, self.compute_dtype)
             return ops.take(table, positions + self.offset, axis=0)
+        length = ops.shape(inputs)[1]
+        self.check_length(length)
         # Adding a zero that depends on the ids keeps the positions from being a constant: TFLite
         # would fold the lookup of constants into a float32 table, where it quantizes this one.
         zero = ops.sum(ops.minimum(ops.cast(inputs, "int32"), 0), axis=0)  # [seq]
@@ -127,6 +123,14 @@ class PositionEmbedding(keras.layers.Layer):
         table = ops.slice(table, (self.offset, 0), (length, self.hidden_dim))
         table = ops.cast(table, self.compute_dtype)
         return ops.expand_dims(ops.take(table, positions, axis=0), 0)
+
+    def check_length(self, length):
+        """Raise ValueError if there are more positions than `max_length`, as far as is known."""
+        if isinstance(length, int) and length > self.max_length:
+            raise ValueError(
+                f"the input has {length} positions, but this model knows only {self.max_length}; "
+                "shorten the text (the tokenizer's max_length) or take a longer model"
+            )
 
     def compute_output_shape(self, inputs_shape):
         return (1, inputs_shape[1], self.hidden_dim)

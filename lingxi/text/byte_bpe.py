@@ -1,5 +1,6 @@
 """The byte-level BPE tokenizer of GPT-2 and RoBERTa as TensorFlow graph operations."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -16,6 +17,7 @@ from lingxi.text.byte_bpe_files import (
 from lingxi.text.byte_bpe_words import shifted, word_starts
 from lingxi.text.offsets import starts_character, text_bytes
 from lingxi.text.packing import Template
+from lingxi.text.spelling import Spelling
 from lingxi.text.static_table import StaticTable
 from lingxi.text.tokenizer import Tokenizer
 
@@ -41,7 +43,8 @@ class ByteBpeTokenizer(Tokenizer):
 
     Args:
         vocabulary: The tokens in the order of their ids, bytes written as GPT-2 writes them.
-        merges: The merges in the order of their ranks, each "left right".
+        merges: The merges in the order of their ranks, each "left right"; with none it is a
+            tokenizer of bytes.
         max_length: The longest sequence, special tokens included, that a call may return.
         special_tokens: `{"bos": "<|endoftext|>", "eos": …}`. With "cls" and "sep" it is RoBERTa's
             tokenizer: `<s> a </s>` and `<s> a </s></s> b </s>`, else nothing is added. Padding
@@ -110,11 +113,11 @@ class ByteBpeTokenizer(Tokenizer):
         self._byte_ids = np.array([ids[character] for character in characters], np.int32)
 
         to_byte = {character: byte for byte, character in enumerate(characters)}
-        self._token_bytes = [
+        self._pieces = [
             bytes(to_byte[x] for x in token) if set(token) <= to_byte.keys() else token.encode()
             for token in self.vocabulary
         ]
-        sizes = [(len(x), len(x.lstrip(b" ")), len(x.rstrip(b" "))) for x in self._token_bytes]
+        sizes = [(len(x), len(x.lstrip(b" ")), len(x.rstrip(b" "))) for x in self._pieces]
         self._num_bytes, left, right = np.array(sizes, np.int32).T
         self._num_leading, self._num_trailing = self._num_bytes - left, self._num_bytes - right
 
@@ -168,6 +171,8 @@ class ByteBpeTokenizer(Tokenizer):
         """
         data, splits = text_bytes(words)
         symbols = tf.gather(tf.constant(self._byte_ids), tf.cast(data, tf.int32))  # [bytes]
+        if not self.merges:
+            return tf.RaggedTensor.from_row_splits(symbols, splits, validate=False)
         word = tf.repeat(tf.range(tf.size(words)), splits[1:] - splits[:-1])  # [bytes]
         place = tf.range(tf.size(symbols))
 
@@ -247,5 +252,6 @@ class ByteBpeTokenizer(Tokenizer):
         origin = tf.repeat(text_splits[:-1], row_splits[1:] - row_splits[:-1])  # [tokens]
         return starts - origin, ends - origin
 
-    def _decode(self, ids: list[int]) -> str:
-        return b"".join(self._token_bytes[i] for i in ids).decode(errors="replace")
+    @functools.cached_property
+    def spelling(self) -> Spelling:
+        return Spelling(inside=self._pieces, beginning=self._pieces)

@@ -1,12 +1,15 @@
 """The SentencePiece tokenizers of T5 and Marian as TensorFlow graph operations."""
 
 import base64
+import functools
+import re
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_text as tf_text
 from tensorflow_text.python.ops.sentencepiece_tokenizer import gen_sentencepiece_tokenizer as ops
 
 from lingxi.text.offsets import text_bytes
@@ -16,10 +19,12 @@ from lingxi.text.sentence_piece_files import (
     CONTROL,
     DEFAULT_MAX_LENGTH,
     SPECIAL_TOKENS,
+    is_for_tflite,
     read_directory,
     read_pieces,
     write_directory,
 )
+from lingxi.text.spelling import Spelling
 from lingxi.text.tokenizer import Tokenizer
 
 SPACE = "▁"  # U+2581, as which pieces write a space
@@ -120,6 +125,11 @@ class SentencePieceTokenizer(Tokenizer):
             "num_sentinels": len(self.sentinel_ids),
         }
 
+    def for_tflite(self) -> "SentencePieceTokenizer":
+        twin = super().for_tflite()
+        twin.target = twin if self.target is self else self.target.for_tflite()
+        return twin
+
     def _make_string_table(self) -> None:
         """The vocabulary sorted by hash, so that a graph can look up strings without a resource.
 
@@ -138,7 +148,29 @@ class SentencePieceTokenizer(Tokenizer):
         is_known = tf.gather(tf.constant(self._strings), i) == pieces
         return tf.where(is_known, tf.gather(tf.constant(self._ids_by_hash), i), self.unk_id)
 
+    @property
+    def tflite_text_in(self) -> tuple[str, ...] | None:
+        has_codes = any(re.fullmatch(LANGUAGE_CODE, token) for token in self.vocabulary)
+        if (self._own_vocabulary and has_codes) or not is_for_tflite(self._model):
+            return None
+        return ("AddFastSentencepieceTokenize",)
+
+    def _tokenize_in_tflite(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """By the kernel that there is for TFLite, which cuts a text otherwise in two cases.
+
+        It may take another one of equally good cuts ("!!!!!!!!"), and of Marian's vocabulary it
+        finds only what the model has too.
+        """
+        ids = tf_text.FastSentencepieceTokenizer(self._model).tokenize(texts)
+        if not self._own_vocabulary:
+            return ids.flat_values, ids.row_splits
+        table = {token: i for i, token in enumerate(self.vocabulary)}
+        own_ids = [table.get(piece, self.unk_id) for piece in self._types]
+        return tf.gather(tf.constant(own_ids), ids.flat_values), ids.row_splits
+
     def _tokenize(self, texts: tf.Tensor, with_offsets: bool) -> tuple[tf.Tensor, ...]:
+        if self._in_tflite and not with_offsets:
+            return self._tokenize_in_tflite(texts)
         if not self._own_vocabulary:
             ids, starts, ends, row_splits = self._cut(texts, tf.int32)
             if not with_offsets:
@@ -190,20 +222,32 @@ class SentencePieceTokenizer(Tokenizer):
         )
         return values, tf.cast(starts, tf.int32), tf.cast(ends, tf.int32), row_splits
 
-    def _decode(self, ids: list[int]) -> str:
-        tokens = [self.vocabulary[i] for i in ids]
+    @functools.cached_property
+    def spelling(self) -> Spelling:
         if not self._own_vocabulary:
-            first = "".join(tokens[:1]).replace(SPACE, "")
-            return first + "".join(tokens[1:]).replace(SPACE, " ")
+            return Spelling(
+                inside=[token.replace(SPACE, " ").encode() for token in self.vocabulary],
+                beginning=[token.replace(SPACE, "").encode() for token in self.vocabulary],
+            )
+        # Marian: the model writes the parts between special tokens, each without its first space.
         special = set(self.special_tokens.values())
-        text, part = "", ""  # the model leaves out the space that a part begins with
-        for token in tokens:
+        inside, beginning = [], []
+        for token in self.vocabulary:
             if token in special:
-                text, part = f"{text}{part}{token} ", ""
-            elif self._types.get(token) != CONTROL:
-                is_first = not part and token in self._types
-                part += token.removeprefix(SPACE) if is_first else token
-        return f"{text}{part}".replace(SPACE, " ").strip()
+                token += " "
+            elif self._types.get(token) == CONTROL:
+                token = ""
+            is_piece = token in self._types
+            inside.append(token.replace(SPACE, " ").encode())
+            first = token.removeprefix(SPACE) if is_piece else token
+            beginning.append(first.replace(SPACE, " ").encode())
+        return Spelling(
+            inside,
+            beginning,
+            ends=frozenset(i for i, token in enumerate(self.vocabulary) if token in special),
+            silent=frozenset(i for i, piece in enumerate(beginning) if not piece),
+            stripped=True,
+        )
 
 
 def read_model(model: bytes | str | PathLike) -> bytes:

@@ -19,6 +19,8 @@ NUM_SENTINELS = 100  # of T5
 # Types of a piece in a model.
 NORMAL, CONTROL, BYTE = 1, 3, 6
 
+UNIGRAM = 1  # a type of a model
+
 # Kinds of a field in a protocol buffer message.
 INTEGER, BYTES = 0, 2
 FIXED_SIZES = {1: 8, 5: 4}
@@ -41,6 +43,24 @@ def read_pieces(model: bytes) -> dict[str, int]:
     if not pieces:
         raise ValueError("This is no SentencePiece model: it has no pieces.")
     return pieces
+
+
+def is_for_tflite(model: bytes) -> bool:
+    """Whether TensorFlow Text's kernel for TFLite cuts texts as this model says.
+
+    It ignores the type of the model, and which characters are blanks: it must be a unigram model
+    with SentencePiece's usual normalization (nmt_nfkc) and a blank before each text.
+
+    Source: `sentencepiece_model.proto`: in field 2 (the trainer) are 3, the type, and 24, blanks at
+    the end of words; in field 3 (the normalizer) 1, its name, and 3, the blank before a text.
+    """
+    trainer, normalizer = (dict(read_fields(dict(read_fields(model)).get(i, b""))) for i in (2, 3))
+    return (
+        trainer.get(3, UNIGRAM) == UNIGRAM
+        and not trainer.get(24)
+        and normalizer.get(1, b"").startswith(b"nmt_nfkc")
+        and normalizer.get(3, 1) == 1
+    )
 
 
 def read_fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:

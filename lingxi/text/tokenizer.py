@@ -1,5 +1,6 @@
 """What all tokenizers share: one interface, from texts to a backbone's inputs and back."""
 
+import copy
 import functools
 from collections.abc import Sequence
 
@@ -8,6 +9,8 @@ import tensorflow as tf
 
 from lingxi.text.offsets import to_characters
 from lingxi.text.packing import Template, pack
+from lingxi.text.spelling import Spelling, join, join_in_tflite
+from lingxi.text.streaming import TextStream
 from lingxi.text.strings import as_strings
 
 STRINGS = tf.TensorSpec([None], tf.string)
@@ -21,7 +24,7 @@ class Tokenizer:
     A special token that somebody typed is text, never a special token.
 
     A subclass sets `vocabulary`, `max_length`, `special_tokens` and `template`, then calls
-    `_make_graphs`, and implements `_tokenize`, `_decode`, `get_config`, `from_directory`, `save`.
+    `_make_graphs`, and implements `_tokenize`, `spelling`, `get_config`, `from_directory`, `save`.
 
     Attributes:
         vocabulary: The tokens in the order of their ids.
@@ -31,6 +34,9 @@ class Tokenizer:
 
     has_segments = False  # whether the backbone takes `segment_ids`
     template = Template()
+    tflite_text_in = None  # see `for_tflite`
+    tflite_text_out = ("AddNgramsStringJoin",)
+    _in_tflite = False
 
     pad_id = unk_id = bos_id = eos_id = cls_id = sep_id = mask_id = None
 
@@ -42,7 +48,7 @@ class Tokenizer:
             raise ValueError(f"The vocabulary lacks the special tokens {missing}.")
         for name, token in self.special_tokens.items():
             setattr(self, f"{name}_id", ids[token])
-        self.special_ids = {ids[token] for token in self.special_tokens.values()}
+        self.special_ids = frozenset(ids[token] for token in self.special_tokens.values())
 
     def _make_graphs(self) -> None:
         """`_tokenize` as functions: a graph holds their constants once, an eager call is one."""
@@ -55,6 +61,14 @@ class Tokenizer:
             for with_offsets in (False, True)
         )
         self._eager_encoders = {}
+        self._eager_decoders = {
+            skip: tf.function(
+                functools.partial(self._detokenize, skip_special_tokens=skip),
+                input_signature=[tf.TensorSpec([None, None], x) for x in (tf.int32, tf.bool)],
+                autograph=False,
+            )
+            for skip in (False, True)
+        }
 
     @property
     def vocab_size(self) -> int:
@@ -104,16 +118,52 @@ class Tokenizer:
         return [self._decode_row(row, skip_special_tokens) for row in rows]
 
     def _decode_row(self, row, skip_special_tokens: bool) -> str:
-        ids = [int(i) for i in row]
-        wrong = [i for i in ids if not 0 <= i < self.vocab_size]
-        if wrong:
-            raise ValueError(
-                f"Token ids must be from 0 to {self.vocab_size - 1}, the last of the vocabulary; "
-                f"got {wrong[:10]}."
-            )
-        if skip_special_tokens:
-            ids = [i for i in ids if i not in self.special_ids]
-        return self._decode(ids)
+        stream = TextStream(self, skip_special_tokens)
+        return "".join([*map(stream.add, row), stream.finish()])
+
+    def detokenize(self, token_ids, skip_special_tokens: bool = True) -> tf.Tensor:
+        """Ids int `[batch, seq]`, dense or ragged, to the texts of `decode`: string `[batch]`.
+
+        The work is done in TensorFlow's graph, so a SavedModel may hold it.
+
+        Raises:
+            tf.errors.InvalidArgumentError: An id is not in the vocabulary.
+        """
+        if isinstance(token_ids, tf.RaggedTensor):
+            batch = token_ids.shape[0]
+            lengths = token_ids.row_lengths()
+            token_ids = token_ids.to_tensor()
+            is_real = tf.sequence_mask(lengths, tf.shape(token_ids)[1])
+            token_ids.set_shape([batch, None])
+        else:
+            token_ids = tf.convert_to_tensor(token_ids)
+            is_real = tf.ones_like(token_ids, tf.bool)
+        token_ids = tf.cast(token_ids, tf.int32)
+        if tf.executing_eagerly():
+            return self._eager_decoders[skip_special_tokens](token_ids, is_real)
+        return self._detokenize(token_ids, is_real, skip_special_tokens)
+
+    def _detokenize(
+        self, ids: tf.Tensor, is_real: tf.Tensor, skip_special_tokens: bool
+    ) -> tf.Tensor:
+        """Ids and whether they are no padding, `[batch, seq]`, to string `[batch]`."""
+        skipped = self.special_ids if skip_special_tokens else frozenset()
+        pieces = self.spelling.pieces(ids, is_real, skipped)
+        if self._in_tflite:
+            return join_in_tflite(pieces)
+        return self.spelling.clean(join(pieces))
+
+    def for_tflite(self) -> "Tokenizer":
+        """The same tokenizer, of operations that TFLite has with TensorFlow Text's kernels.
+
+        `tflite_text_in` names the kernels that a call needs, None where it cannot be made there,
+        and `tflite_text_out` those of `detokenize`, which takes dense ids of static length and
+        leaves two things to its reader: bytes that are no UTF-8, and blanks around Marian's texts.
+        """
+        twin = copy.copy(self)
+        twin._in_tflite = True
+        twin._make_graphs()
+        return twin
 
     def __call__(
         self,
@@ -223,9 +273,16 @@ class Tokenizer:
         """
         raise NotImplementedError
 
-    def _decode(self, ids: list[int]) -> str:
-        """Ids of the vocabulary to text."""
+    @functools.cached_property
+    def spelling(self) -> Spelling:
+        """How the tokens are written in a text."""
         raise NotImplementedError
+
+    @functools.cached_property
+    def token_bytes(self) -> list[bytes]:
+        """What each token adds to a text after other tokens; b"" for special ones."""
+        inside = enumerate(self.spelling.inside)
+        return [b"" if i in self.special_ids else piece for i, piece in inside]
 
 
 def ragged(values: tf.Tensor, row_splits: tf.Tensor, texts: tf.Tensor) -> tf.RaggedTensor:

@@ -1,5 +1,6 @@
 """BERT's tokenizer as TensorFlow graph operations: the same ids as Hugging Face, for any text."""
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -22,6 +23,7 @@ from lingxi.text.bert_files import (
 )
 from lingxi.text.bert_normalizer import normalizer_model, stand_ins
 from lingxi.text.packing import Template
+from lingxi.text.spelling import Spelling
 from lingxi.text.tokenizer import Tokenizer
 
 MAX_BYTES_PER_CHARACTER = 4
@@ -48,6 +50,7 @@ class WordPieceTokenizer(Tokenizer):
     """
 
     has_segments = True
+    tflite_text_in = ("AddFastBertNormalize", "AddFastWordpieceTokenize")
 
     def __init__(
         self,
@@ -127,26 +130,18 @@ class WordPieceTokenizer(Tokenizer):
             "special_tokens": self.special_tokens,
         }
 
-    def detokenize(self, token_ids) -> list[str]:
-        """Token ids `[batch, seq]` (lists, array, tensor) to text, without [PAD], [CLS], [SEP]."""
-        if isinstance(token_ids, tf.RaggedTensor):
-            token_ids = token_ids.to_list()
-        skipped = {self.pad_id, self.cls_id, self.sep_id}
-        texts = []
-        for row in token_ids:
-            tokens = [self.vocabulary[int(i)] for i in row if int(i) not in skipped]
-            texts.append(" ".join(tokens).replace(" ##", ""))
-        return texts
-
-    def _decode(self, ids: list[int]) -> str:
-        tokens = [self.vocabulary[i] for i in ids]
-        text = "".join(tokens[:1])
-        for token in tokens[1:]:
-            if token.startswith("##"):
-                text += token[2:]
-            else:
-                text += token if token.startswith(JOINED_ON_DECODING) else f" {token}"
-        return text
+    @functools.cached_property
+    def spelling(self) -> Spelling:
+        inside = [
+            token.removeprefix("##")
+            if token.startswith(("##", *JOINED_ON_DECODING))
+            else f" {token}"
+            for token in self.vocabulary
+        ]
+        return Spelling(
+            inside=[token.encode() for token in inside],
+            beginning=[token.encode() for token in self.vocabulary],
+        )
 
     def _tokenize(self, texts: tf.Tensor, with_offsets: bool) -> tuple[tf.Tensor, ...]:
         """string `[batch]` to flat ids `[tokens]` (and starts, ends) and row splits `[batch+1]`."""

@@ -232,6 +232,7 @@ class Bert(Backbone):
         """None where all tokens are counted; `[batch, seq]` where padding is not and has -1."""
         if not self.config.position_offset:
             return None
+        self.position_embedding.check_length(token_ids.shape[1])
         real = ops.cast(token_ids != self.config.pad_id, "int32")
         count = ops.cumsum(real, axis=1)  # 1 for the first real token
         return count * real - 1

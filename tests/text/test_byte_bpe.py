@@ -1,5 +1,6 @@
 """Byte-level BPE: facts that need no reference; tests/parity/test_tokenizers.py has the others."""
 
+import functools
 import itertools
 import json
 
@@ -28,6 +29,11 @@ def tiny():
 def roberta():
     tokens = [*TOKENS, "<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     return ByteBpeTokenizer(tokens, MERGES, 16, ROBERTA)
+
+
+@functools.cache
+def byte_tokenizer():
+    return ByteBpeTokenizer([*byte_characters(), "<|endoftext|>"], merges=[])
 
 
 def tokens_of(tokenizer, text):
@@ -88,7 +94,7 @@ def test_offsets_cover_the_text(tiny, texts):
         ):
             surface = text[slice(*span)]
             assert text.encode()[slice(*byte_span)].decode() == surface
-            assert tiny._token_bytes[token] in surface.encode()
+            assert tiny.token_bytes[token] in surface.encode()
 
 
 def test_pieces_inside_a_character_span_it(tiny):
@@ -122,6 +128,24 @@ def test_a_space_in_front(tiny):
     ]
     _, starts, ends = (x.to_list() for x in spaced.tokenize_with_offsets(["hello", " hello"]))
     assert (starts, ends) == ([[0], [0]], [[5], [6]])
+
+
+@given(texts=st.lists(st.text(), max_size=3))
+def test_without_merges_it_is_a_tokenizer_of_bytes(texts):
+    tokenizer = byte_tokenizer()
+    assert tokenizer.vocab_size == 257
+    pieces = [[tokenizer.token_bytes[i] for i in row] for row in tokenizer.encode(texts)]
+    assert pieces == [[bytes([x]) for x in text.encode()] for text in texts]
+    assert tokenizer.tokenize_with_offsets(texts)[1].to_list() == [
+        [len(text[:i].encode()) for i, x in enumerate(text) for _ in x.encode()] for text in texts
+    ]
+
+
+def test_a_tokenizer_of_bytes_on_disk(tmp_path):
+    byte_tokenizer().save(tmp_path)
+    loaded = ByteBpeTokenizer.from_directory(tmp_path)
+    assert loaded.get_config() == byte_tokenizer().get_config()
+    assert loaded.decode(loaded.encode("it's 漢")) == "it's 漢"
 
 
 def test_invalid_utf8_is_replaced(tiny):

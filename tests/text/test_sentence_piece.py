@@ -1,11 +1,15 @@
 """SentencePiece: facts that need no reference; tests/parity/test_tokenizers.py has the others."""
 
+import io
+
+import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lingxi.text import SentencePieceTokenizer
+from tests.text.tflite import interpreter_of, run
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +132,62 @@ def test_in_a_saved_model(name, request, tmp_path):
     served = tf.saved_model.load(str(tmp_path)).serve(texts)
     for key, values in tokenizer(texts, offsets="bytes").items():
         assert served[key].numpy().tolist() == values.numpy().tolist(), key
+
+
+def test_text_into_tflite(t5):
+    texts = ["the cat", "", "</s> naïve\u3000１２ \t漢字 😀", "a" * 80]
+
+    def function(texts):
+        return t5.for_tflite()(texts, max_length=16, padding="max_length")["token_ids"]
+
+    signature = [tf.TensorSpec([None], tf.string)]
+    interpreter, ops = interpreter_of(function, signature, t5.tflite_text_in)
+    assert {op for op in ops if not op.isupper()} == {"TFText>FastSentencepieceTokenize"}
+    wanted = t5(texts, max_length=16, padding="max_length")["token_ids"]
+    np.testing.assert_array_equal(run(interpreter, texts), wanted)
+
+
+def test_the_kernel_for_tflite_cuts_real_lines_alike_but_for_ties(t5, read_lines):
+    lines = read_lines("sst2/*dev*", "multi30k/val*", "wnut17/*dev*")[::4]
+    rows = zip(t5.encode(lines), t5.for_tflite().encode(lines), strict=True)
+    different = [(ours, theirs) for ours, theirs in rows if ours != theirs]
+    assert len(different) < len(lines) / 100
+    for ours, theirs in different:
+        assert sorted(ours) == sorted(theirs) and t5.decode(ours) == t5.decode(theirs)
+
+
+def test_the_kernel_for_tflite_takes_the_ids_of_a_vocabulary(t5):
+    marian = SentencePieceTokenizer(t5._model, ["<pad>", "</s>", "<unk>", "▁the", "s", "▁cat"])
+    for tokenizer in (marian, marian.for_tflite()):
+        assert tokens_of(tokenizer, "the cat.") == ["▁the", "▁cat", "<unk>", "</s>"]
+    assert marian.tflite_text_in == t5.tflite_text_in
+    assert marian.for_tflite().target.get_config() == marian.get_config()
+
+
+def test_models_that_the_kernel_for_tflite_would_cut_otherwise(t5, marian):
+    assert marian.tflite_text_in is None  # normalizes otherwise, and has language codes
+    codes = SentencePieceTokenizer(t5._model, ["<pad>", "</s>", "<unk>", ">>fr<<"])
+    assert codes.tflite_text_in is None
+    sentencepiece = pytest.importorskip("sentencepiece", reason="needs the extra `tokenizers`")
+    for options in (
+        {},
+        {"model_type": "bpe"},
+        {"add_dummy_prefix": False},
+        {"treat_whitespace_as_suffix": True},
+        {"normalization_rule_name": "identity"},
+    ):
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["the cat sat on the mat"] * 9),
+            model_writer=model,
+            vocab_size=24,
+            hard_vocab_limit=False,
+            pad_id=3,
+            minloglevel=2,
+            **options,
+        )
+        trained = SentencePieceTokenizer(model.getvalue())
+        assert (trained.tflite_text_in is None) == bool(options), options
 
 
 @pytest.mark.parametrize("model", [b"", b"no model", b"\xff" * 9, b"\x0a\x05ab"])

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tensorflow_text import tflite_registrar
 
 from lingxi.text import WordPieceTokenizer, bert_normalizer
+from tests.text.tflite import interpreter_of, run
 
 LETTERS = {1: "a", 2: "я", 3: "あ", 4: "𐐨"}  # by UTF-8 bytes; all are one token in VOCABULARY
 VOCABULARY = [
@@ -238,11 +238,12 @@ def test_offsets_equal_the_reference(uncased, read_lines, reference_of):
         assert [tuple(len(text[:i].decode()) for i in span) for span in row_spans] == spans, line
 
 
-def test_detokenize(tiny):
+def test_writing(tiny):
     ids = tiny(["unable, a", "你"])["token_ids"]
-    assert tiny.detokenize(ids) == ["unable , a", "你"]
-    assert tiny.detokenize(ids.numpy().tolist()) == ["unable , a", "你"]
-    assert tiny.detokenize(tiny.tokenize(["a", ""])) == ["a", ""]
+    assert tiny.decode(ids) == ["unable, a", "你"]
+    assert tiny.decode(ids, skip_special_tokens=False)[1] == "[CLS] 你 [SEP] [PAD] [PAD] [PAD]"
+    continuation = VOCABULARY.index("##able")
+    assert tiny.decode([continuation, continuation]) == "##ableable"
 
 
 # Calling it.
@@ -429,8 +430,8 @@ def test_in_a_data_set(tiny):
     texts = [random.Random(i).choice(["a", "unable", "你!"]) for i in range(64)]
     data_set = tf.data.Dataset.from_tensor_slices(texts).batch(8)
     data_set = data_set.map(lambda batch: tiny(batch, batch), num_parallel_calls=4)
-    ids = [row for batch in data_set for row in tiny.detokenize(batch["token_ids"])]
-    assert ids == tiny.detokenize(tiny(texts, texts)["token_ids"])
+    rows = [row for batch in data_set for row in tiny.decode(batch["token_ids"])]
+    assert rows == tiny.decode(tiny(texts, texts)["token_ids"])
 
 
 def test_in_a_saved_model(tiny, tmp_path):
@@ -471,22 +472,6 @@ TFLITE_TEXTS = [
 TFLITE_OPS = {"FastBertNormalize", "FastWordpieceTokenizeWithOffsets"}
 
 
-def interpreter_of(function, *signature):
-    """A TFLite interpreter of `function`, and the names of the file's operations."""
-    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert")
-    module = tf.Module()
-    module.function = tf.function(function, input_signature=signature)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [module.function.get_concrete_function()], module
-    )
-    converter.allow_custom_ops = True
-    interpreter = litert.InterpreterWithCustomOps(
-        model_content=converter.convert(),
-        custom_op_registerers=tflite_registrar.SELECT_TFTEXT_OPS,
-    )
-    return interpreter, {op["op_name"] for op in interpreter._get_ops_details()}
-
-
 @pytest.mark.parametrize("paired", [False, True])
 @pytest.mark.parametrize("padding", ["longest", "max_length"])
 def test_in_tflite(tiny, padding, paired):
@@ -495,32 +480,20 @@ def test_in_tflite(tiny, padding, paired):
 
     batch = 1 if padding == "max_length" else None
     signature = [tf.TensorSpec([batch], tf.string)] * (1 + paired)
-    interpreter, ops = interpreter_of(function, *signature)
+    interpreter, ops = interpreter_of(function, signature, tiny.tflite_text_in)
     assert {op for op in ops if not op.isupper()} == TFLITE_OPS
-    inputs, (output,) = interpreter.get_input_details(), interpreter.get_output_details()
     if batch:
-        assert output["shape"].tolist() == [1, 16]
+        assert interpreter.get_output_details()[0]["shape"].tolist() == [1, 16]
     for texts in [[text] for text in TFLITE_TEXTS] + ([] if batch else [TFLITE_TEXTS]):
-        for detail in inputs:
-            interpreter.resize_tensor_input(detail["index"], [len(texts)])
-        interpreter.allocate_tensors()
-        for detail in inputs:
-            interpreter.set_tensor(detail["index"], np.array([t.encode() for t in texts], object))
-        interpreter.invoke()
-        wanted = function(*[texts] * len(inputs))
-        np.testing.assert_array_equal(interpreter.get_tensor(output["index"]), wanted)
+        inputs = [texts] * len(signature)
+        np.testing.assert_array_equal(run(interpreter, *inputs), function(*inputs))
 
 
 def test_offsets_in_tflite(tiny):
     def function(texts):
         return tf.stack([x.flat_values for x in tiny.tokenize_with_offsets(texts)])
 
-    interpreter, ops = interpreter_of(function, tf.TensorSpec([None], tf.string))
+    signature = [tf.TensorSpec([None], tf.string)]
+    interpreter, ops = interpreter_of(function, signature, tiny.tflite_text_in)
     assert {op for op in ops if not op.isupper()} == TFLITE_OPS
-    index = interpreter.get_input_details()[0]["index"]
-    interpreter.resize_tensor_input(index, [len(TFLITE_TEXTS)])
-    interpreter.allocate_tensors()
-    interpreter.set_tensor(index, np.array([t.encode() for t in TFLITE_TEXTS], object))
-    interpreter.invoke()
-    result = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    np.testing.assert_array_equal(result, function(TFLITE_TEXTS))
+    np.testing.assert_array_equal(run(interpreter, TFLITE_TEXTS), function(TFLITE_TEXTS))
