@@ -35,7 +35,7 @@ flags.DEFINE_enum(
     "input",
     "text",
     ["text", "ids"],
-    "What a TFLite file takes; ids where the app tokenizes.",
+    "What a TFLite file takes; ids where the app tokenizes, or the tokenizer is not BERT's.",
     flag_values=FLAGS,
 )
 flags.DEFINE_boolean("pairs", False, "Classify pairs of texts.", flag_values=FLAGS)

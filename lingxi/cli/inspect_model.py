@@ -47,7 +47,7 @@ def _resolve(name):
     return preset.resolve(name)
 
 
-# A preset: config.json, *.safetensors and vocab.txt, without a Keras model
+# A preset: config.json, *.safetensors and its vocabulary, without a Keras model
 
 
 def _preset(directory):
@@ -80,9 +80,12 @@ def _preset(directory):
     yield "parameters", f"{num_parameters:,} ({', '.join(sorted(formats)) or 'no weights'})"
     settings = config.get("lingxi", {})
     yield "max_length", str(settings.get("max_length", config.get("max_position_embeddings", "?")))
-    vocabulary = directory / "vocab.txt"
-    if vocabulary.is_file():
-        num_tokens = len(vocabulary.read_text("utf-8").rstrip("\n").split("\n"))
+    if (directory / "vocab.txt").is_file():
+        text = (directory / "vocab.txt").read_text("utf-8")
+        num_tokens = len(text.rstrip("\n").split("\n"))
+        yield "vocabulary", f"{num_tokens:,} tokens"
+    elif (directory / "vocab.json").is_file():
+        num_tokens = len(json.loads((directory / "vocab.json").read_text("utf-8")))
         yield "vocabulary", f"{num_tokens:,} tokens"
     if "id2label" in config:
         labels = sorted(config["id2label"].items(), key=lambda item: int(item[0]))
@@ -135,7 +138,9 @@ def _tensor_shape(tensor):
 def _metadata(content):
     """Rows: what lingxi wrote of the task."""
     metadata = json.loads(content)
-    yield from _labels(metadata["labels"], metadata["multi_label"])
+    yield "task", metadata["task"]
+    if "labels" in metadata:
+        yield from _labels(metadata["labels"], metadata.get("multi_label", False))
     yield "max_length", str(metadata["max_length"])
 
 

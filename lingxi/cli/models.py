@@ -1,15 +1,10 @@
 """Loading what --model names."""
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable
 
-from tqdm import tqdm
-
 from lingxi.cli.quiet import quiet_tensorflow
-
-BATCH_SIZE = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,19 +24,12 @@ def load(path, debug=False):
 
             artifact = export.load(pathlib.Path(path).expanduser())
             artifact.classify([("", "")] if artifact.metadata["pairs"] else [""])  # logs as well
-        classify = functools.partial(_in_batches, artifact.classify)
-        return Model(artifact.metadata["labels"], artifact.metadata["multi_label"], classify)
+        facts = artifact.metadata
+        return Model(facts["labels"], facts["multi_label"], artifact.classify)
     with quiet_tensorflow(debug):
         from lingxi.tasks import TextClassifier
     task = TextClassifier.from_preset(path)
     return Model(task.labels, task.multi_label, task.classify)
-
-
-def _in_batches(classify, texts):
-    """Behind a progress bar if there are many, as a task does it by itself."""
-    starts = range(0, len(texts), BATCH_SIZE)
-    steps = tqdm(starts, desc="classify", unit="batch", disable=len(starts) <= 20)
-    return [answer for start in steps for answer in classify(texts[start : start + BATCH_SIZE])]
 
 
 def is_artifact(path):
@@ -54,7 +42,7 @@ def saved_model_directory(path):
     """The SavedModel in a directory or in its subdirectory of the latest version, or None."""
     if not path.is_dir():
         return None
-    versions = [child for child in path.iterdir() if child.name.isdecimal()]
+    versions = [p for p in path.iterdir() if p.name.isascii() and p.name.isdigit()]
     versions.sort(key=lambda version: int(version.name), reverse=True)
     found = (d for d in (path, *versions) if (d / "saved_model.pb").is_file())
     return next(found, None)

@@ -62,7 +62,10 @@ flags.DEFINE_enum(
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "vocabulary", None, "`FILE` vocab.txt, for a preset that has none.", flag_values=FLAGS
+    "vocabulary",
+    None,
+    "`PATH` of a vocab.txt or of a tokenizer's directory, for a preset that has none.",
+    flag_values=FLAGS,
 )
 REQUIRED = ("data", "preset", "output")
 USAGE = "--data FILE --preset PRESET --output DIR [flags]"

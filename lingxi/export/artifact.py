@@ -7,13 +7,12 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
 
-from lingxi.export import metadata
-from lingxi.tasks.text_classifier import classification
-from lingxi.tasks.text_data import split_pairs
-from lingxi.text import WordPieceTokenizer
+from lingxi import text
+from lingxi.export import examples, metadata
+from lingxi.tasks.progress import progress
+from lingxi.tasks.text_classifier import classifications
+from lingxi.tasks.text_data import BATCH_SIZE, split_pairs
 from lingxi.text.strings import as_strings
-
-BATCH_SIZE = 32
 
 
 def load(path):
@@ -30,17 +29,46 @@ def load(path):
     path = pathlib.Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no artifact at {path}")
-    if path.is_file():
-        return TFLiteArtifact(path)
-    versions = [child for child in path.iterdir() if child.name.isdigit()]
-    return SavedModelArtifact(max(versions, key=lambda p: int(p.name)) if versions else path)
+    found = versions(path)
+    path = found[max(found)] if found else path
+    facts = metadata.read(path)
+    if facts["task"] not in ARTIFACTS:
+        raise ValueError(
+            f"{path} is a {facts['task']}; this version of lingxi knows {', '.join(ARTIFACTS)}"
+        )
+    graph = TFLiteGraph(path, facts) if path.is_file() else SavedModelGraph(path)
+    return ARTIFACTS[facts["task"]](path, facts, graph)
 
 
-class _Classifier:
-    """`classify` for an artifact that knows its `metadata` and its `probabilities`."""
+def versions(directory):
+    """`{number: path}` of the versions of a SavedModel in a directory."""
+    if not directory.is_dir():
+        return {}
+    numbered = (p for p in directory.iterdir() if p.name.isascii() and p.name.isdigit())
+    return {int(path.name): path for path in numbered}
 
-    def classify(self, texts):
-        """A `lingxi.tasks.Classification` for each text, or `(text, pair)` if it takes pairs."""
+
+class Artifact:
+    """An exported task that takes texts or pairs of texts. A subclass adds the verb of its task.
+
+    Attributes:
+        path: of the file or directory.
+        metadata: what it says of itself, a dict.
+        graph: a `SavedModelGraph` or a `TFLiteGraph`.
+    """
+
+    def __init__(self, path, metadata, graph):
+        self.path = path
+        self.metadata = metadata
+        self.graph = graph
+
+    def batches(self, texts, batch_size=None, verbose=False, description="", run=None):
+        """What `run`, by default the graph, gives for each batch of texts: a dict of arrays.
+
+        Raises:
+            TypeError: an item is no text.
+            ValueError: pairs where it takes single texts, or the reverse.
+        """
         first, second = split_pairs(texts)
         if (second is not None) != self.metadata["pairs"] and len(first):
             wanted = "pairs (text, pair)" if self.metadata["pairs"] else "single texts"
@@ -52,31 +80,65 @@ class _Classifier:
                 f"texts and pairs must be equally many, got {len(first)} texts and "
                 f"{len(second)} pairs"
             )
-        if not len(first):
-            return []
+        run, size = run or self.graph.run, batch_size or BATCH_SIZE
+        for step in progress(-(-len(first) // size), description, verbose):
+            part = slice(step * size, (step + 1) * size)
+            yield run(first[part], None if second is None else second[part])
+
+    def answers_to(self, texts):
+        """What the graph gives for raw texts: arrays `[examples, …]`, as the task's `answers_to`.
+
+        There must be at least one text.
+        """
+        return stacked(self.batches(texts))
+
+    def answers_by_ids(self, texts, tokenizer):
+        """The same by the signature `token_ids` of a SavedModel."""
+
+        def run(texts, pairs):
+            inputs = tokenizer(texts, pairs, max_length=self.metadata["max_length"])
+            return self.graph.run_ids(inputs)
+
+        return stacked(self.batches(texts, run=run))
+
+    def examples(self):
+        """Varied inputs of the kind that it takes."""
+        return examples.PAIRS if self.metadata["pairs"] else examples.TEXTS
+
+
+class ExportedTextClassifier(Artifact):
+    """A `lingxi.tasks.TextClassifier` in a file."""
+
+    def classify(self, texts, batch_size=None, verbose="auto"):
+        """A `lingxi.tasks.Classification` for each text, or `(text, pair)` if it takes pairs."""
         labels, multi_label = self.metadata["labels"], self.metadata["multi_label"]
-        answers = []
-        for start in range(0, len(first), BATCH_SIZE):
-            part = slice(start, start + BATCH_SIZE)
-            rows = self.probabilities(first[part], None if second is None else second[part])
-            answers += [classification(labels, row, multi_label) for row in rows]
-        return answers
+        batches = self.batches(texts, batch_size, verbose, "classify")
+        return [
+            answer
+            for batch in batches
+            for answer in classifications(batch["probabilities"], labels, multi_label)
+        ]
 
 
-class SavedModelArtifact(_Classifier):
-    """A SavedModel written by `lingxi.export.saved_model`."""
+ARTIFACTS = {"TextClassifier": ExportedTextClassifier}  # of each task in the metadata
+
+
+class SavedModelGraph:
+    """The signatures of a SavedModel written by `lingxi.export.saved_model`."""
 
     def __init__(self, path):
         import tensorflow_text  # noqa: F401  registers the tokenizer's operations
 
-        self.path = path
-        self.metadata = metadata.read(path)
         self.signatures = tf.saved_model.load(str(path)).signatures
 
-    def probabilities(self, texts, pairs=None):
-        """float32 `[batch, labels]` for string tensors `[batch]`."""
+    def run(self, texts, pairs=None):
+        """A dict of arrays `[batch, …]` for string tensors `[batch]`."""
         inputs = {"text": texts} if pairs is None else {"text": texts, "pair": pairs}
-        return self.signatures["serving_default"](**inputs)["probabilities"].numpy()
+        return _arrays(self.signatures["serving_default"](**inputs))
+
+    def run_ids(self, inputs):
+        """The same for what a tokenizer gives."""
+        return _arrays(self.signatures["token_ids"](**inputs))
 
     def describe_signatures(self):
         """`{signature: (inputs, outputs)}`, each `{name: "dtype[shape]"}`."""
@@ -89,14 +151,13 @@ class SavedModelArtifact(_Classifier):
         }
 
 
-class TFLiteArtifact(_Classifier):
-    """A TFLite file written by `lingxi.export.tflite`."""
+class TFLiteGraph:
+    """The signature of a TFLite file written by `lingxi.export.tflite`, and its tokenizer."""
 
-    def __init__(self, path, num_threads=None):
-        self.path = path
-        self.metadata = metadata.read(path)
+    def __init__(self, path, facts, num_threads=None):
+        self.max_length = facts["max_length"]
         self.tokenizer = None
-        if self.metadata["input"] == "text":
+        if facts["input"] == "text":
             from tensorflow_text import tflite_registrar
 
             self.interpreter = InterpreterWithCustomOps(
@@ -108,23 +169,20 @@ class TFLiteArtifact(_Classifier):
             self.interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
             with tempfile.TemporaryDirectory() as folder:
                 metadata.extract(path, folder)
-                self.tokenizer = WordPieceTokenizer.from_directory(folder)
+                self.tokenizer = text.from_directory(folder)
         self.runner = self.interpreter.get_signature_runner("serving_default")
 
-    def probabilities(self, texts, pairs=None):
-        """float32 `[batch, labels]` for string tensors `[batch]`, one after the other."""
+    def run(self, texts, pairs=None):
+        """A dict of arrays `[batch, …]` for string tensors `[batch]`, one after the other."""
         if self.tokenizer is not None:
-            inputs = self.tokenizer(
-                texts, pairs, max_length=self.metadata["max_length"], padding="max_length"
-            )
-            columns = {name: values.numpy() for name, values in inputs.items()}
+            inputs = self.tokenizer(texts, pairs, max_length=self.max_length, padding="max_length")
         else:
-            columns = {"text": texts.numpy()} | ({} if pairs is None else {"pair": pairs.numpy()})
-        rows = [
+            inputs = {"text": texts} if pairs is None else {"text": texts, "pair": pairs}
+        columns = _arrays(inputs)
+        return stacked(
             self.runner(**{name: column[i : i + 1] for name, column in columns.items()})
             for i in range(len(texts))
-        ]
-        return np.concatenate([row["probabilities"] for row in rows])
+        )
 
     def describe_signatures(self):
         """`{signature: (inputs, outputs)}`, each `{name: "dtype[shape]"}`."""
@@ -139,6 +197,16 @@ class TFLiteArtifact(_Classifier):
                 for details in (runner.get_input_details(), runner.get_output_details())
             )
         return described
+
+
+def stacked(batches):
+    """One dict of arrays from several of `[batch, …]`."""
+    batches = list(batches)
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _arrays(tensors):
+    return {name: values.numpy() for name, values in tensors.items()}
 
 
 def _specs(structure):

@@ -1,5 +1,7 @@
 """Varied sentences to verify artifacts with, where the user gives none of their own."""
 
+import itertools
+
 TEXTS = [
     "what a lovely stream",
     "The sound is out of sync again, please fix it.",
@@ -43,3 +45,5 @@ TEXTS = [
     "He plays the violin as if it were the easiest thing in the world.",
     "Not what was pictured; colour is off and the zip is stuck.",
 ]
+
+PAIRS = list(itertools.pairwise(TEXTS))

@@ -15,12 +15,7 @@ EXTRA_ASSETS = "assets.extra"
 
 def describe(task, **settings):
     """The metadata of one artifact of `task`, as a dict for JSON."""
-    return {
-        "task": type(task).__name__,
-        "labels": task.labels,
-        "multi_label": task.multi_label,
-        **settings,
-    }
+    return {**task.export_metadata(), **settings}
 
 
 def write_beside(directory, metadata):

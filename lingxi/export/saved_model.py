@@ -1,11 +1,14 @@
 """SavedModel: raw strings in, labels and scores out, on any TensorFlow server."""
 
+import contextlib
 import errno
+import numbers
 import pathlib
 
 import tensorflow as tf
 
 from lingxi.export import metadata, verification
+from lingxi.export.artifact import versions
 from lingxi.export.precision import in_precision
 from lingxi.files import atomic_path
 
@@ -25,9 +28,10 @@ def saved_model(
     """Write `directory/<version>/`, as TensorFlow Serving lays models out, and verify it.
 
     Signatures, all with a free batch dimension: `serving_default` takes `text` (and `pair`, with
-    `pairs=True`), strings `[batch]`; `token_ids` takes `token_ids`, `segment_ids` and
-    `padding_mask`, `[batch, seq]`. Both give `label`, `score` and `probabilities`, and share one
-    copy of the weights. A process that serves it needs only tensorflow and tensorflow_text.
+    `pairs=True`), strings `[batch]`; `token_ids` takes what the tokenizer gives: `token_ids`,
+    `padding_mask` and, of BERT, `segment_ids`, `[batch, seq]`. Both give the same final answers
+    (of a classifier `label`, `score` and `probabilities`), and share one copy of the weights. A
+    process that serves it needs only tensorflow and tensorflow_text.
 
     Args:
         task: a trained task.
@@ -35,54 +39,47 @@ def saved_model(
         version: a number; by default one more than the highest there.
         precision: "float32", or "bfloat16": half the size, and faster on CPUs with AMX and on
             GPUs.
-        pairs: classify pairs of texts.
+        pairs: take pairs of texts.
         max_length: in tokens, by default the task's.
         examples: texts (or pairs) to verify with, by default lingxi's own.
-        min_agreement: least share of equal labels; by default 1 for float32 and 0.97 for bfloat16.
+        min_agreement: least share of equal answers; by default 1 for float32 and 0.97 for bfloat16.
 
     Returns:
         A `lingxi.export.Report`.
 
     Raises:
-        VerificationError: the artifact's labels differ from the task's; nothing is left behind.
+        VerificationError: the artifact's answers differ from the task's; nothing is left behind.
         ValueError, OSError: bad arguments; a target that cannot be written.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
     directory = pathlib.Path(directory)
-    version = _next_version(directory) if version is None else int(version)
-    if version < 0:
-        raise ValueError(f"version must be a whole number, 0 or more, got {version}")
-    if (directory / str(version)).exists():
-        raise FileExistsError(
-            f"{directory / str(version)} exists; leave `version` out to write the next one"
-        )
+    if version is None:
+        version = max(versions(directory), default=0) + 1
+    if not isinstance(version, numbers.Integral) or version < 0:
+        raise ValueError(f"version must be a whole number, 0 or more, got {version!r}")
+    target = directory / str(int(version))
+    if target.exists():
+        raise FileExistsError(f"{target} exists; leave `version` out to write the next one")
     max_length = task.checked_max_length(max_length)
     served = _Served(in_precision(task, precision))
 
     def answers(text, pair=None):
         return task.serving_function(text, pair, max_length=max_length, answers=served.answers)
 
-    def answers_for_ids(token_ids, segment_ids, padding_mask):
-        inputs = {
-            "token_ids": token_ids,
-            "segment_ids": segment_ids,
-            "padding_mask": padding_mask,
-        }
-        return task.with_label(served.answers(inputs))
+    def answers_for_ids(**inputs):
+        return task.readable(served.answers(inputs))
 
     texts = [tf.TensorSpec([None], tf.string, name=name) for name in ("text", "pair")]
     signatures = {
         "serving_default": tf.function(
             answers, input_signature=texts if pairs else texts[:1], autograph=False
         ),
-        "token_ids": tf.function(
-            answers_for_ids,
-            input_signature=list(task.tokenized_signature().values()),
-            autograph=False,
+        "token_ids": tf.function(answers_for_ids, autograph=False).get_concrete_function(
+            **task.tokenized_signature()
         ),
     }
-    with atomic_path(directory / str(version)) as temporary:
+    with _new_parents_removed(target), atomic_path(target) as temporary:
         try:
             tf.saved_model.save(served, str(temporary), signatures=signatures)
         except tf.errors.OpError as error:
@@ -91,8 +88,8 @@ def saved_model(
             temporary,
             metadata.describe(task, precision=precision, pairs=pairs, max_length=max_length),
         )
-        report = verification.verify(task, temporary, examples, min_agreement)
-    return report.moved_to(directory / str(version))
+        report = verification.verify_unpublished(task, temporary, examples, min_agreement)
+    return report.moved_to(target)
 
 
 class _Served(tf.Module):
@@ -106,8 +103,14 @@ class _Served(tf.Module):
         )
 
 
-def _next_version(directory):
-    if not directory.is_dir():
-        return 1
-    versions = [int(path.name) for path in directory.iterdir() if path.name.isdigit()]
-    return max(versions, default=0) + 1
+@contextlib.contextmanager
+def _new_parents_removed(target):
+    """When the block raises, the directories above `target` that it made are removed again."""
+    missing = [parent for parent in target.parents if not parent.exists()]
+    try:
+        yield
+    except BaseException:
+        for parent in missing:  # the innermost first
+            with contextlib.suppress(OSError):  # never made, or somebody uses it by now
+                parent.rmdir()
+        raise

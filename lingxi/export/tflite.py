@@ -9,9 +9,11 @@ from ai_edge_litert import schema_py_generated as schema
 from lingxi.export import metadata, verification
 from lingxi.export.precision import in_precision
 from lingxi.files import atomic_path
+from lingxi.text import WordPieceTokenizer
 
 QUANTIZATIONS = (None, "float16", "int8")
 INPUTS = ("text", "ids")
+TEXT_TOKENIZERS = (WordPieceTokenizer,)  # whose operations an interpreter can be given
 _ALIGNMENT = 16  # bytes, of the weights in a file: interpreters read them in place
 
 
@@ -32,28 +34,34 @@ def tflite(
         path: ends in `.tflite`.
         quantize: None (float32), "float16" (half the size) or "int8" (weights int8, activations
             quantized as they come: a quarter of the size, and faster).
-        input: "text": the tokenizer runs inside, by two custom operations of TensorFlow Text;
-            inputs `text` (and `pair`, with `pairs=True`), string `[1]`; outputs `label` string,
-            `score` and `probabilities`. "ids": builtin operations only; inputs `token_ids`,
-            `segment_ids`, `padding_mask`, `[1, max_length]`; outputs `label_id`, `score` and
-            `probabilities`; the vocabulary is packed into the file.
-        pairs: classify pairs of texts.
+        input: "text", for WordPiece tokenizers only: the tokenizer runs inside, by two custom
+            operations of TensorFlow Text; inputs `text` (and `pair`, with `pairs=True`), string
+            `[1]`; final answers out (of a classifier `label` string, `score`, `probabilities`).
+            "ids": builtin operations only; inputs `token_ids`, `padding_mask` and, of BERT,
+            `segment_ids`, `[1, max_length]`; answers without strings out (`label_id`, `score`,
+            `probabilities`); the files of the tokenizer are packed into the file.
+        pairs: take pairs of texts.
         max_length: in tokens, by default the task's; every text is padded to it.
         examples: texts (or pairs) to verify with, by default lingxi's own.
-        min_agreement: least share of equal labels; by default 1 for float32, 0.98 for float16 and
+        min_agreement: least share of equal answers; by default 1 for float32, 0.98 for float16 and
             0.9 for int8.
 
     Returns:
         A `lingxi.export.Report`.
 
     Raises:
-        VerificationError: the artifact's labels differ from the task's; nothing is left behind.
+        VerificationError: the artifact's answers differ from the task's; nothing is left behind.
         ValueError, OSError: bad arguments; a target that cannot be written.
     """
     if quantize not in QUANTIZATIONS:
         raise ValueError(f"quantize must be one of {QUANTIZATIONS}, got {quantize!r}")
     if input not in INPUTS:
         raise ValueError(f"input must be one of {INPUTS}, got {input!r}")
+    if input == "text" and not isinstance(task.tokenizer, TEXT_TOKENIZERS):
+        raise ValueError(
+            f"TFLite interpreters have no operations for a {type(task.tokenizer).__name__}; pass "
+            'input="ids": the file then takes token ids, and lingxi.export.load tokenizes for it'
+        )
     path = pathlib.Path(path)
     if path.suffix != ".tflite":
         raise ValueError(f"path must end in .tflite, got {str(path)!r}")
@@ -71,7 +79,7 @@ def tflite(
             ),
             tokenizer=task.tokenizer if input == "ids" else None,
         )
-        report = verification.verify(task, temporary, examples, min_agreement)
+        report = verification.verify_unpublished(task, temporary, examples, min_agreement)
     return report.moved_to(path)
 
 
@@ -81,27 +89,21 @@ def _convert(task, quantize, input, pairs, max_length):
         def answers(text, pair=None):
             return task.serving_function(text, pair, max_length=max_length, padding="max_length")
 
-        texts = [tf.TensorSpec([1], tf.string, name=name) for name in ("text", "pair")]
-        signature = texts if pairs else texts[:1]
+        names = ("text", "pair") if pairs else ("text",)
+        signature = {name: tf.TensorSpec([1], tf.string, name=name) for name in names}
     else:
 
-        def answers(token_ids, segment_ids, padding_mask):
-            return task.answers(
-                {
-                    "token_ids": token_ids,
-                    "segment_ids": segment_ids,
-                    "padding_mask": padding_mask,
-                }
-            )
+        def answers(**inputs):
+            return task.answers(inputs)
 
-        signature = list(task.tokenized_signature(1, max_length).values())
+        signature = task.tokenized_signature(1, max_length)
 
     # The converter writes a file without weights unless a tf.Module tracks the variables.
     module = tf.Module()
     module.variables_of_task = [weight.value for weight in task.weights]
-    module.answers = tf.function(answers, input_signature=signature, autograph=False)
+    module.answers = tf.function(answers, autograph=False)
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [module.answers.get_concrete_function()], module
+        [module.answers.get_concrete_function(**signature)], module
     )
     converter.allow_custom_ops = input == "text"  # TensorFlow Text's; never Flex
     if quantize is not None:

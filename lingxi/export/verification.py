@@ -1,25 +1,26 @@
 """Proof that an artifact gives the answers of its task."""
 
 import dataclasses
-import itertools
 import pathlib
 import statistics
 import time
+from collections.abc import Iterator
 
 import numpy as np
 
 from lingxi.export.artifact import load
-from lingxi.export.examples import TEXTS
+from lingxi.tasks.text_data import split_pairs
+from lingxi.text.strings import as_strings
 
-# Least share of equal labels by default. Where the task's own probabilities are within TIE of
-# giving the other label, either is right.
+# Least share of equal answers by default. Where the task itself is within TIE of giving the other
+# answer, either is right.
 MIN_AGREEMENT = {"float32": 1.0, "float16": 0.98, "bfloat16": 0.97, "int8": 0.9}
 TIE = 1e-4
 TIMED_RUNS = 30
 
 
 class VerificationError(RuntimeError):
-    """An artifact's labels differ from its task's by more than the tolerance."""
+    """An artifact's answers differ from its task's by more than the tolerance."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Report:
         format: "SavedModel" or "TFLite".
         precision: "float32", "float16", "bfloat16" or "int8".
         num_examples: texts compared.
-        max_difference: largest absolute difference of any probability.
-        label_agreement: share of texts with the same label.
+        max_difference: largest absolute difference of any number, such as a probability.
+        agreement: share of texts with the same answer, by all signatures.
         size: bytes of all files.
         latency, task_latency: median seconds for one raw text, artifact and Keras.
         signatures: `{name: (inputs, outputs)}`, each `{name: "dtype[shape]"}`.
@@ -43,11 +44,16 @@ class Report:
     precision: str
     num_examples: int
     max_difference: float
-    label_agreement: float
+    agreement: float
     size: int
     latency: float
     task_latency: float
     signatures: dict
+
+    @property
+    def label_agreement(self):
+        """`agreement`, where answers are labels."""
+        return self.agreement
 
     def moved_to(self, path):
         return dataclasses.replace(self, path=pathlib.Path(path))
@@ -55,11 +61,11 @@ class Report:
     def __str__(self):
         lines = [
             f"{self.format} {self.precision}: {self.path}",
-            f"  size             {self.size / 1e6:.1f} MB",
+            f"  size             {_readable_size(self.size)}",
             f"  latency          {self.latency * 1e3:.1f} ms a text"
             f" (Keras {self.task_latency * 1e3:.1f} ms)",
-            f"  label agreement  {self.label_agreement:.1%} on {self.num_examples} texts",
-            f"  max difference   {self.max_difference:.2g} of a probability",
+            f"  agreement        {self.agreement:.1%} on {self.num_examples} texts",
+            f"  max difference   {self.max_difference:.2g}",
         ]
         for name, (inputs, outputs) in self.signatures.items():
             lines.append(f"  {name}: {_listed(inputs)} -> {_listed(outputs)}")
@@ -69,45 +75,50 @@ class Report:
 def verify(task, path, examples=None, min_agreement=None):
     """Run texts through the artifact at `path` and through `task`, and compare.
 
+    Every signature is compared: raw text in, and token ids in, where the artifact has that.
+
     Args:
         task: the task that was exported.
         path: the artifact.
-        examples: texts or pairs, by default lingxi's own varied sentences.
-        min_agreement: least share of equal labels, by default that of the artifact's precision.
+        examples: texts or pairs, in any form that the task takes, or an iterator of them; by
+            default lingxi's own varied sentences.
+        min_agreement: least share of equal answers, by default that of the artifact's precision.
 
     Returns:
         A `Report`.
 
     Raises:
-        VerificationError: fewer labels agree.
+        VerificationError: fewer answers agree.
     """
     artifact = load(path)
-    settings = artifact.metadata
-    precision = settings.get("precision") or settings.get("quantize") or "float32"
-    if examples is None:
-        examples = list(itertools.pairwise(TEXTS)) if settings["pairs"] else TEXTS
-    if not len(examples):
+    facts = artifact.metadata
+    for name, wanted in task.export_metadata().items():
+        if facts.get(name) != wanted:
+            raise VerificationError(
+                f"the artifact has {name}={facts.get(name)!r}, but the task {name}={wanted!r}"
+            )
+    examples = artifact.examples() if examples is None else _as_list(examples)
+    if not examples:
         raise ValueError("verification needs at least one example, got none")
-    if (settings["labels"], settings["multi_label"]) != (task.labels, task.multi_label):
-        raise VerificationError(
-            f"the artifact's labels are {settings['labels']} (multi_label="
-            f"{settings['multi_label']}), but the task's are {task.labels} "
-            f"(multi_label={task.multi_label})"
-        )
-    expected = _probabilities(task, examples, settings)
-    found = np.array([list(a.probabilities.values()) for a in artifact.classify(examples)])
 
-    error = _label_error(expected, found, settings["multi_label"])
-    agreement = float(np.mean(error < TIE))
+    expected = task.answers_to(examples, max_length=facts["max_length"])
+    found = [artifact.answers_to(examples)]
+    signatures = artifact.graph.describe_signatures()
+    if "token_ids" in signatures:
+        found.append(artifact.answers_by_ids(examples, task.tokenizer))
+
+    errors = np.array([task.disagreement(expected, answers) for answers in found])
+    agreement = float(np.mean(errors.max(axis=0) < TIE))
+    difference = float(np.max([_difference(expected, answers) for answers in found]))
+    precision = facts.get("precision") or facts.get("quantize") or "float32"
     wanted = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
-    if not np.isfinite(found).all() or agreement < wanted:
-        wrong = int(np.argmax(error))
+    if not np.isfinite(difference) or agreement < wanted:
+        signature, worst = np.unravel_index(errors.argmax(), errors.shape)
         raise VerificationError(
-            f"the artifact gives the label of its task for {agreement:.1%} of {len(examples)} "
-            f"texts, but {wanted:.1%} are required; nothing was written. The worst is "
-            f"{examples[wrong]!r}: task {np.round(expected[wrong], 4).tolist()}, artifact "
-            f"{np.round(found[wrong], 4).tolist()}. Choose a milder quantization or precision, "
-            "or pass min_agreement"
+            f"the artifact gives the answer of its task for {agreement:.1%} of {len(examples)} "
+            f"texts, but {wanted:.1%} are required. The worst is {examples[worst]!r}: "
+            f"task {_row(expected, worst)}, artifact {_row(found[signature], worst)}. Choose a "
+            "milder quantization or precision, or pass min_agreement"
         )
     path = pathlib.Path(path)
     return Report(
@@ -115,44 +126,69 @@ def verify(task, path, examples=None, min_agreement=None):
         format="TFLite" if path.is_file() else "SavedModel",
         precision=precision,
         num_examples=len(examples),
-        max_difference=float(np.abs(found - expected).max()),
-        label_agreement=agreement,
+        max_difference=difference,
+        agreement=agreement,
         size=_size(path),
-        latency=_latency(artifact.classify, examples),
-        task_latency=_latency(task.classify, examples),
-        signatures=artifact.describe_signatures(),
+        latency=_latency(artifact.answers_to, examples),
+        task_latency=_latency(task.answers_to, examples),
+        signatures=signatures,
     )
 
 
-def _label_error(expected, found, multi_label):
-    """By how much of a probability the artifact's labels are wrong, `[examples]`; 0 if right."""
-    if multi_label:  # every label of 0.5 and more is an answer
-        differs = (expected >= 0.5) != (found >= 0.5)
-        return np.where(differs, np.abs(expected - 0.5), 0.0).max(axis=-1)
-    best = found.argmax(axis=-1)[:, np.newaxis]
-    return expected.max(axis=-1) - np.take_along_axis(expected, best, axis=-1)[:, 0]
+def verify_unpublished(task, path, examples, min_agreement):
+    """`verify` an artifact that is removed again if it fails."""
+    try:
+        return verify(task, path, examples, min_agreement)
+    except VerificationError as error:
+        raise VerificationError(f"{error}. Nothing was written") from None
 
 
-def _probabilities(task, examples, settings):
-    """What the task answers when it reads as many tokens as the artifact."""
-    if settings["max_length"] == task.max_length:
-        answers = task.classify(examples, verbose=False)
-        return np.array([list(answer.probabilities.values()) for answer in answers])
-    texts, pairs = (
-        (examples, None) if not settings["pairs"] else map(list, zip(*examples, strict=True))
+def _as_list(examples):
+    """Texts, or pairs of texts, in any form, as a list."""
+    if isinstance(examples, Iterator):
+        examples = list(examples)
+    columns = [
+        [text.decode() for text in as_strings(column, name).numpy()]
+        for column, name in zip(split_pairs(examples), ("texts", "pairs"), strict=True)
+        if column is not None
+    ]
+    if len(columns) == 1:
+        return columns[0]
+    if len(columns[0]) != len(columns[1]):
+        raise ValueError(
+            f"got {len(columns[0])} texts and {len(columns[1])} pairs; each text needs its pair"
+        )
+    return list(zip(*columns, strict=True))
+
+
+def _difference(expected, found):
+    """The largest between numbers that both have; NaN if one is."""
+    return np.max(
+        [
+            np.abs(found[name] - values).max()
+            for name, values in expected.items()
+            if values.dtype.kind == "f"
+        ]
     )
-    inputs = task.tokenizer(texts, pairs, max_length=settings["max_length"])
-    return task.answers(inputs)["probabilities"].numpy()
 
 
-def _latency(classify, examples):
+def _row(answers, index):
+    """One answer, for a message."""
+    row = {}
+    for name, values in answers.items():
+        value = values[index]
+        row[name] = value.decode() if isinstance(value, bytes) else np.round(value, 4).tolist()
+    return row
+
+
+def _latency(answers_to, examples):
     """Median seconds for one example, after a warm-up."""
-    classify(examples[:1])
+    answers_to(examples[:1])
     times = []
     for run in range(TIMED_RUNS):
         example = examples[run % len(examples)]
         start = time.perf_counter()
-        classify([example])
+        answers_to([example])
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 
@@ -160,6 +196,10 @@ def _latency(classify, examples):
 def _size(path):
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     return sum(file.stat().st_size for file in files)
+
+
+def _readable_size(size):
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
 def _listed(specs):

@@ -1,10 +1,14 @@
 """Raw texts and labels, in every form that `fit` accepts, to batches of token ids."""
 
 import collections.abc
+import math
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+BATCH_SIZE = 32
+SHUFFLE_BUFFER = 10_000  # examples, of a data set of single texts
 SORT_WINDOW = 50  # batches within which shuffled texts are sorted by length
 
 
@@ -118,6 +122,47 @@ def split_pairs(x):
 
 def _is_pair(item):
     return isinstance(item, (tuple, list)) and len(item) == 2
+
+
+def is_raw(x):
+    """Whether `x` is texts to tokenize, not something that Keras itself takes."""
+    return not isinstance(x, (dict, tf.data.Dataset, keras.utils.PyDataset))
+
+
+def tokenized_dataset(dataset, encode, batch_size=None, shuffle=False):
+    """A data set of raw texts as one of token ids; one of single texts is batched.
+
+    Args:
+        dataset: of texts, `(texts, targets)` or `(texts, targets, weights)`, where `texts` may be
+            a tuple of two; one that is tokenized already comes back as it is.
+        encode: a function of the parts of a batch, in TensorFlow's graph.
+        batch_size, shuffle: for single texts.
+
+    Raises:
+        TypeError: it holds neither texts nor token ids.
+    """
+    spec = dataset.element_spec
+    texts = spec[0] if isinstance(spec, tuple) else spec
+    if isinstance(texts, dict) and "token_ids" in texts:
+        return dataset
+    leaf = tf.nest.flatten(texts)[0]
+    if leaf.dtype != tf.string:
+        raise TypeError(f"the data set must give texts (strings) or tokenized inputs, got {texts}")
+    if leaf.shape.rank == 0:
+        if shuffle:
+            dataset = dataset.shuffle(SHUFFLE_BUFFER)
+        dataset = dataset.batch(batch_size or BATCH_SIZE)
+    return dataset.map(encode, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def steps_per_epoch(data):
+    """Batches in the arguments `x`, `y`, `batch_size` of `fit`, or None where nobody knows."""
+    if isinstance(data["x"], tf.data.Dataset):
+        cardinality = int(data["x"].cardinality())
+        return cardinality if cardinality > 0 else None
+    if isinstance(data["x"], dict):
+        return math.ceil(len(data["y"]) / data.get("batch_size", BATCH_SIZE))
+    return data["x"].num_batches
 
 
 def load_tfds(name, split):

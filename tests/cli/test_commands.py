@@ -225,7 +225,7 @@ def test_predict_fails_in_one_line(lingxi, model, table, arguments, message):
 def test_export(lingxi, model, tmp_path, flags, format):
     outcome = lingxi("export", "--model", model, "--max_length", 16, *flags)
     assert outcome.status == 0, outcome.err
-    assert format in outcome.out and "label agreement" in outcome.out
+    assert format in outcome.out and "agreement" in outcome.out
     assert lingxi("predict", "--model", flags[3], "a film").out.count("\t") == 2
 
 
@@ -233,6 +233,26 @@ def test_export_fails_in_one_line(lingxi, model, tmp_path):
     outcome = lingxi("export", "--model", model, "--format", "tflite", "--output", "model.bin")
     assert (outcome.status, outcome.err.count("\n")) == (1, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_byte_level_tokenizer_through_every_command(lingxi, table, tmp_path):
+    from tests.tasks.roberta import roberta_classifier
+
+    classifier = roberta_classifier()
+    classifier.save_preset(tmp_path / "start")
+    train = ("--data", table, "--preset", "start", "--output", "new", *FAST)
+    assert lingxi("train", *train).status == 0
+    text = " ".join(lingxi("inspect", "new").out.split())
+    assert f"vocabulary {classifier.tokenizer.vocab_size:,} tokens" in text
+
+    export = ("export", "--model", "new", "--format", "tflite", "--output", "a.tflite")
+    refused = lingxi(*export)
+    assert (refused.status, refused.err.count("\n")) == (1, 1)
+    assert 'pass input="ids"' in refused.err
+    assert lingxi(*export, "--input", "ids").status == 0
+    answers = [lingxi("predict", "--model", m, "a film").out for m in ("new", "a.tflite")]
+    assert answers[0] == answers[1]
+    assert "task TextClassifier" in " ".join(lingxi("inspect", "a.tflite").out.split())
 
 
 def test_list(lingxi):

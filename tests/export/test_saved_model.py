@@ -114,9 +114,11 @@ def test_pairs_are_two_inputs(exported, classifier):
 def test_versions_are_numbered(tiny_classifier, tmp_path):
     task, directory = tiny_classifier(), tmp_path / "serving" / "model"
     assert export.saved_model(task, directory, version=4).path == directory / "4"
-    (directory / "notes-9").mkdir()
+    for name in ("notes-9", "²", "٩"):
+        (directory / name).mkdir()
     assert export.saved_model(task, str(directory)).path == directory / "5"
-    assert names(directory) == ["4", "5", "notes-9"]
+    assert names(directory) == ["4", "5", "notes-9", "²", "٩"]
+    assert export.load(directory).path == directory / "5"
     for version in ("4", "5"):
         assert (directory / version / "saved_model.pb").is_file()
 
@@ -134,9 +136,9 @@ def test_an_existing_version_is_refused_and_kept(tiny_classifier, tmp_path):
     assert names(tmp_path) == ["3"]
 
 
-@pytest.mark.parametrize("version", [-1, "latest"])
+@pytest.mark.parametrize("version", [-1, "latest", 1.7, 2.0])
 def test_a_version_is_a_whole_number(tiny_classifier, tmp_path, version):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="version must be a whole number, 0 or more, got"):
         export.saved_model(tiny_classifier(), tmp_path, version=version)
     assert names(tmp_path) == []
 

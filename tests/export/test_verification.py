@@ -8,6 +8,7 @@ import resource
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from lingxi import export
 from lingxi.export import Report, VerificationError
@@ -203,7 +204,7 @@ def test_verify_refuses_other_labels(ids_path, classifier, new_classifier, label
     other = new_classifier(labels)
     if len(labels) == len(LABELS):
         other.set_weights(classifier.get_weights())
-    with pytest.raises(VerificationError, match="labels are"):
+    with pytest.raises(VerificationError, match="the artifact has labels="):
         export.verify(other, ids_path, min_agreement=0)
 
 
@@ -269,6 +270,112 @@ def test_every_precision_has_its_own_tolerance(exported, contrary, form, options
 def test_verify_needs_examples(ids_path, classifier):
     with pytest.raises(ValueError, match="at least one example"):
         export.verify(classifier, ids_path, examples=[])
+
+
+FORMS = {
+    "iterator": iter,
+    "generator": lambda texts: (text for text in texts),
+    "array": np.array,
+    "tensor": tf.constant,
+    "bytes": lambda texts: [text.encode() for text in texts],
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_examples_come_in_any_form(ids_path, classifier, contrary, form):
+    report = export.verify(classifier, ids_path, examples=form(GOOD_TEXTS))
+    assert (report.num_examples, report.label_agreement) == (3, 1.0)
+    with pytest.raises(VerificationError, match="The worst is '"):
+        export.verify(contrary, ids_path, examples=form(GOOD_TEXTS))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [iter, lambda pairs: tuple(map(list, zip(*pairs, strict=True))), np.array],
+    ids=["iterator", "columns", "array"],
+)
+def test_pairs_come_in_any_form(exported, classifier, form):
+    path, _ = exported("tflite", input="ids", pairs=True)
+    pairs = [pair for pair in PAIRS if "\0" not in "".join(pair)]
+    assert export.verify(classifier, path, examples=form(pairs)).num_examples == len(pairs)
+
+
+def test_unequal_columns_are_counted(exported, classifier):
+    path, _ = exported("tflite", input="ids", pairs=True)
+    with pytest.raises(ValueError, match="got 2 texts and 1 pairs"):
+        export.verify(classifier, path, examples=(["a", "b"], ["c"]))
+
+
+def test_only_an_export_says_that_nothing_was_written(ids_path, contrary, attempt):
+    with pytest.raises(VerificationError) as caught:
+        export.verify(contrary, ids_path)
+    assert "written" not in str(caught.value)
+    with pytest.raises(VerificationError, match="Nothing was written"):
+        attempt(contrary, min_agreement=1.01)
+
+
+def wrong_label(answers):
+    return {**answers, "label": tf.gather(tf.constant(LABELS), 1 - answers["label_id"])}
+
+
+def wrong_score(answers):
+    return {**answers, "score": answers["score"] / 2}
+
+
+def right(answers):
+    return answers
+
+
+@pytest.fixture
+def make_wrong(classifier, monkeypatch):
+    """A function: the artifacts of `classifier` give wrong labels or scores of raw text or ids.
+
+    The probabilities stay right.
+    """
+    readable, serve = classifier.readable, classifier.serving_function
+
+    def change(text, ids):
+        def changed(function):
+            return lambda answers: (
+                readable(answers)
+                | {
+                    name: value
+                    for name, value in function(answers).items()
+                    if name in ("label", "score")
+                }
+            )
+
+        def served(*arguments, **options):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(classifier, "readable", changed(text))
+                return serve(*arguments, **options)
+
+        monkeypatch.setattr(classifier, "readable", changed(ids))
+        monkeypatch.setattr(classifier, "serving_function", served)
+
+    return change
+
+
+@pytest.mark.parametrize("wrong", [wrong_label, wrong_score])
+def test_every_output_is_verified(attempt, target, classifier, make_wrong, wrong):
+    make_wrong(text=wrong, ids=right)
+    with pytest.raises(VerificationError, match=r"0\.0% of 40 texts"):
+        attempt(classifier)
+    assert names(target.parent) == []
+
+
+@pytest.mark.parametrize("wrong", [wrong_label, wrong_score])
+def test_the_signature_of_ids_is_verified_too(classifier, make_wrong, tmp_path, wrong):
+    make_wrong(text=right, ids=wrong)
+    with pytest.raises(VerificationError, match=r"0\.0% of 40 texts"):
+        export.saved_model(classifier, tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_a_failed_first_version_leaves_no_new_directory(classifier, tmp_path):
+    with pytest.raises(VerificationError):
+        export.saved_model(classifier, tmp_path / "new" / "model", min_agreement=1.01)
+    assert names(tmp_path) == []
 
 
 def test_verify_names_a_missing_artifact(classifier, tmp_path):
@@ -350,18 +457,19 @@ def test_a_report_reads_well():
         precision="bfloat16",
         num_examples=40,
         max_difference=0.00123,
-        label_agreement=0.975,
+        agreement=0.975,
         size=12_345_678,
         latency=0.0042,
         task_latency=0.0153,
         signatures={"serving_default": ({"text": "string[None]"}, {"label": "string[None]"})},
     )
+    assert "  size             3.2 kB\n" in str(dataclasses.replace(report, size=3_210))
     assert str(report).splitlines() == [
         "SavedModel bfloat16: serving/1",
         "  size             12.3 MB",
         "  latency          4.2 ms a text (Keras 15.3 ms)",
-        "  label agreement  97.5% on 40 texts",
-        "  max difference   0.0012 of a probability",
+        "  agreement        97.5% on 40 texts",
+        "  max difference   0.0012",
         "  serving_default: text string[None] -> label string[None]",
     ]
     with pytest.raises(dataclasses.FrozenInstanceError):

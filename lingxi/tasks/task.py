@@ -1,0 +1,383 @@
+"""What every task shares: a backbone and its tokenizer, training on raw data, presets."""
+
+import functools
+import numbers
+import os
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from lingxi import text
+from lingxi.tasks import text_data
+from lingxi.tasks.fine_tuning import LEARNING_RATE, default_optimizer
+from lingxi.tasks.progress import progress
+from lingxi.zoo import preset
+
+TOKENIZERS = {
+    kind.__name__: kind
+    for kind in (text.ByteBpeTokenizer, text.SentencePieceTokenizer, text.WordPieceTokenizer)
+}
+
+
+class Task(keras.Model):
+    """A backbone and a head, trained and called on raw text.
+
+    A subclass is registered with Keras, takes `(backbone, tokenizer, …)` and writes
+
+    - `architectures`, the classes of its backbones, and `call`, from token ids to logits;
+    - `default_loss`, `default_metrics`, `metrics_example`; `targets` and `targets_in_graph`;
+    - `answers` and `readable`, what artifacts run; its verb, by `answers_to`; `disagreement`;
+    - `from_preset`, by `load_parts`; `preset_config` and `checkpoint_table`; and adds its own
+      arguments to `get_config`, its own facts to `export_metadata`.
+
+    Args:
+        backbone: a model of `lingxi.zoo`.
+        tokenizer: the backbone's `lingxi.text.Tokenizer`.
+        max_length: longest sequence in tokens; longer texts are cut. By default the shorter of
+            the tokenizer's and the backbone's maximum.
+    """
+
+    architectures = ()
+    target = "label"  # what `y` has for each text, in messages
+
+    def __init__(self, backbone, tokenizer, max_length=None, **kwargs):
+        super().__init__(**kwargs)
+        if tokenizer.vocab_size > backbone.config.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {tokenizer.vocab_size} tokens, but the backbone only "
+                f"{backbone.config.vocab_size}; they do not belong together"
+            )
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.max_length = self._longest()
+        self.max_length = self.checked_max_length(max_length)
+        self._compiled_by_default = True
+
+    def checked_max_length(self, max_length=None):
+        """`max_length` if this model can read so many tokens; None gives the task's own."""
+        if max_length is None:
+            return self.max_length
+        if not isinstance(max_length, numbers.Integral):
+            raise TypeError(f"max_length must be a whole number of tokens, got {max_length!r}")
+        shortest = max(1, self.tokenizer.template.num_special(2))
+        longest = self._longest()
+        if not shortest <= max_length <= longest:
+            raise ValueError(
+                f"max_length must be from {shortest} to {longest} (this model's longest), "
+                f"got {max_length}"
+            )
+        return int(max_length)
+
+    def _longest(self):
+        """Tokens that tokenizer and backbone both take; T5's relative positions have no end."""
+        return min(
+            self.tokenizer.max_length,
+            getattr(self.backbone.config, "max_length", self.tokenizer.max_length),
+        )
+
+    # Training
+
+    def compile(self, optimizer=None, loss=None, metrics=None, **kwargs):
+        """As in Keras; what is left out gets the default of the task.
+
+        Defaults: `lingxi.training.AdamW` at 5e-5 with gradients clipped to norm 1 and no decay of
+        biases and norms (and, when `fit` compiles, linear warm-up over a tenth of the steps, then
+        linear decay); the task's loss and metrics.
+        """
+        self._compiled_by_default = False
+        kwargs.setdefault("jit_compile", False)  # shapes vary: XLA would compile for each
+        super().compile(
+            optimizer=self.default_optimizer() if optimizer is None else optimizer,
+            loss=self.default_loss() if loss is None else loss,
+            metrics=self.default_metrics() if metrics is None else metrics,
+            **kwargs,
+        )
+
+    def default_optimizer(self, learning_rate=LEARNING_RATE, total_steps=None):
+        """What `compile` takes if it is given none; `fit` knows the number of its steps."""
+        return default_optimizer(learning_rate, total_steps)
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        validation_data=None,
+        epochs=1,
+        batch_size=None,
+        class_weight=None,
+        sample_weight=None,
+        shuffle=True,
+        seed=None,
+        learning_rate=LEARNING_RATE,
+        **kwargs,
+    ):
+        """Train on raw texts, in any form that the task takes, or on tokenized inputs."""
+        order = "shuffled" if shuffle else "given"
+        data = self._batches(x, y, batch_size, order, sample_weight, seed)
+        if isinstance(validation_data, tuple) and text_data.is_raw(validation_data[0]):
+            x, y, *weight = validation_data
+            validation_data = self._batches(x, y, batch_size, "sorted", *weight)["x"]
+        elif isinstance(validation_data, tf.data.Dataset):
+            validation_data = self._batches(validation_data, None, batch_size, "given")["x"]
+        # A data set of ours is shuffled already; Keras warns when asked to shuffle one again.
+        kwargs["shuffle"] = shuffle and not isinstance(data["x"], tf.data.Dataset)
+        if self._compiled_by_default:
+            steps = kwargs.get("steps_per_epoch") or text_data.steps_per_epoch(data)
+            self.compile(self.default_optimizer(learning_rate, steps and epochs * steps))
+            self._compiled_by_default = True
+            self._create_training_state()
+        return super().fit(
+            **data,
+            validation_data=validation_data,
+            epochs=epochs,
+            class_weight=class_weight,
+            **kwargs,
+        )
+
+    def _create_training_state(self):
+        """The variables of optimizer and metrics: made in the first step, it is traced twice."""
+        self.optimizer.build(self.trainable_variables)
+        targets, logits = self.metrics_example()
+        self.compute_loss(y=targets, y_pred=logits)
+        self.compute_metrics(None, targets, logits)
+        self.reset_metrics()
+
+    def evaluate(self, x=None, y=None, batch_size=None, sample_weight=None, **kwargs):
+        """As in Keras, on anything that `fit` takes."""
+        if not self.compiled:
+            self.compile()
+            self._compiled_by_default = True
+        data = self._batches(x, y, batch_size, "sorted", sample_weight)
+        return super().evaluate(**data, **kwargs)
+
+    def _batches(self, x, y, batch_size, order, sample_weight=None, seed=None):
+        """The arguments `x`, `y`, … of `keras.Model.fit` for anything that `fit` accepts."""
+        if isinstance(x, tf.data.Dataset):
+            shuffle = order == "shuffled"
+            dataset = text_data.tokenized_dataset(x, self.encode_in_graph, batch_size, shuffle)
+            return {"x": dataset}
+        if not text_data.is_raw(x):
+            data = {"x": x, "y": y, "batch_size": batch_size, "sample_weight": sample_weight}
+            return {name: value for name, value in data.items() if value is not None}
+        if y is None:
+            raise ValueError(
+                f"raw texts need their {self.target}s: pass y, one {self.target} for each text"
+            )
+        batches = self._raw_batches(x, y, batch_size, order, sample_weight, seed)
+        if not batches.num_batches:
+            raise ValueError(f"got no texts; pass at least one text and its {self.target}")
+        return {"x": batches.dataset()}
+
+    def _raw_batches(self, x, y, batch_size, order, sample_weight=None, seed=None, max_length=None):
+        inputs, targets = self.encode(x, y, max_length)
+        if sample_weight is not None:
+            check_equally_many(inputs, sample_weight, "sample weight")
+            sample_weight = np.asarray(sample_weight, "float32")
+        return text_data.LengthBucketedBatches(
+            inputs,
+            targets,
+            batch_size or text_data.BATCH_SIZE,
+            self.tokenizer.pad_id,
+            order,
+            seed=seed,
+            sample_weights=sample_weight,
+        )
+
+    def encode(self, x, y=None, max_length=None):
+        """Raw texts, and what to learn of them if given, to `(inputs, targets)`.
+
+        The inputs are ragged tensors `[examples, (seq)]`, the targets an array, or None.
+        """
+        first, second = text_data.split_pairs(x)
+        max_length = self.checked_max_length(max_length)
+        inputs = self.tokenizer(first, second, max_length=max_length, padding=None)
+        if y is None:
+            return inputs, None
+        check_equally_many(inputs, y, self.target)
+        return inputs, self.targets(y)
+
+    def encode_in_graph(self, texts, targets=None, *weights):
+        """A batch of a data set of raw texts to a batch of token ids."""
+        first, second = texts if isinstance(texts, tuple) else (texts, None)
+        inputs = self.tokenizer(first, second, max_length=self.max_length)
+        if targets is None:
+            return inputs
+        return (inputs, self.targets_in_graph(targets), *weights)
+
+    # Running
+
+    def predict(self, x, batch_size=None, verbose="auto", **kwargs):
+        """Logits `[examples, …]` for texts, pairs, a data set or tokenized inputs."""
+        if isinstance(x, tf.data.Dataset):
+            x = text_data.tokenized_dataset(x, self.encode_in_graph, batch_size)
+        if not text_data.is_raw(x):
+            return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
+        return self._run(self._logits_graph, x, batch_size, verbose, "predict")
+
+    def answers_to(self, x, batch_size=None, verbose=False, description="", max_length=None):
+        """What `answers` gives for raw texts: arrays `[examples, …]`, in the order of the texts.
+
+        Args:
+            batch_size: texts a step; texts are grouped by length.
+            verbose, description: of the progress bar, as in `lingxi.tasks.progress`.
+            max_length: in tokens, by default the task's.
+        """
+        return self._run(self._answers_graph, x, batch_size, verbose, description, max_length)
+
+    def _run(self, graph, x, batch_size, verbose, description, max_length=None):
+        batches = self._raw_batches(x, None, batch_size, "sorted", max_length=max_length)
+        outputs = tf.nest.map_structure(
+            lambda spec: np.zeros(
+                (batches.num_examples, *spec.shape[1:]), spec.dtype.as_numpy_dtype
+            ),
+            graph.get_concrete_function().structured_outputs,
+        )
+        for step in progress(batches.num_batches, description, verbose):
+            (inputs,) = batches[step]
+            for array, values in zip(
+                tf.nest.flatten(outputs), tf.nest.flatten(graph(inputs)), strict=True
+            ):
+                array[batches.rows[step]] = values.numpy()
+        return outputs
+
+    @functools.cached_property
+    def _answers_graph(self):
+        return self._graph(self.answers)
+
+    @functools.cached_property
+    def _logits_graph(self):
+        return self._graph(lambda inputs: tf.cast(self(inputs, training=False), tf.float32))
+
+    def _graph(self, function):
+        """`function` of tokenized inputs, traced once for every batch and sequence length."""
+        return tf.function(function, input_signature=[self.tokenized_signature()], autograph=False)
+
+    # Serving
+
+    def tokenized_signature(self, batch=None, length=None):
+        """What the model takes: one `tf.TensorSpec` `[batch, seq]` for each input."""
+        dtypes = {"token_ids": tf.int32, "segment_ids": tf.int32, "padding_mask": tf.bool}
+        if not self.tokenizer.has_segments:
+            del dtypes["segment_ids"]
+        return {
+            name: tf.TensorSpec([batch, length], dtype, name=name) for name, dtype in dtypes.items()
+        }
+
+    def serving_function(self, text, pair=None, max_length=None, padding="longest", answers=None):
+        """Raw texts to final answers: the one function that every artifact runs.
+
+        Args:
+            text, pair: string tensors `[batch]`.
+            max_length: in tokens, by default the task's.
+            padding: of the tokenizer.
+            answers: a function to run in place of `self.answers`, such as a frozen copy of it.
+
+        Returns:
+            What `readable` makes of `answers`.
+        """
+        inputs = self.tokenizer(
+            text, pair, max_length=self.checked_max_length(max_length), padding=padding
+        )
+        return self.readable((answers or self.answers)(inputs))
+
+    def export_metadata(self):
+        """What an artifact must know to give plain answers, as a dict for JSON."""
+        return {"task": type(self).__name__}
+
+    # Presets
+
+    @classmethod
+    def load_parts(cls, name, vocabulary=None, load_weights=True, dtype=None):
+        """The parts of a preset: backbone, tokenizer, directory and contents of its config.json.
+
+        The last two are None for a size without a directory.
+
+        Args:
+            name: as in the `from_preset` of `architectures`.
+            vocabulary: path of a `vocab.txt`, a directory with the files of a tokenizer, or a
+                `lingxi.text.Tokenizer`, for a preset that has none.
+            load_weights: False for random weights.
+            dtype: a Keras dtype policy.
+        """
+        sizes = {size for architecture in cls.architectures for size in architecture.presets}
+        directory = config = None
+        if name not in sizes or name in preset.pretrained_presets():
+            model_types = {t: a for a in cls.architectures for t in a.layouts}
+            directory = preset.resolve(name)
+            config = preset.read_config(directory, model_types)
+            architecture = model_types[config["model_type"]]
+        else:
+            architecture = next(a for a in cls.architectures if name in a.presets)
+        if vocabulary is None and directory is None:
+            raise ValueError(
+                f"preset {name!r} is a size, without a vocabulary: pass vocabulary='…/vocab.txt', "
+                f"or take a pretrained preset ({', '.join(preset.pretrained_presets())}) "
+                "or a directory"
+            )
+        backbone = architecture.from_preset(directory or name, load_weights, dtype)
+        tokenizer = _tokenizer(
+            vocabulary or directory, getattr(backbone.config, "max_length", None)
+        )
+        return backbone, tokenizer, directory, config
+
+    def save_preset(self, directory):
+        """Write `config.json`, `model.safetensors` and the files of the tokenizer.
+
+        `from_preset` and the Auto classes of `transformers` load the directory. It appears only
+        when it is complete; an older model there is replaced.
+        """
+        preset.write(directory, self.preset_config(), self.checkpoint_table(), self.tokenizer)
+
+    def preset_config(self):
+        """The contents of `config.json`."""
+        return {
+            **self.backbone.layout.to_contents(self.backbone.config),
+            "lingxi": {"task": type(self).__name__, "max_length": self.max_length},
+        }
+
+    # .keras files
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "tokenizer": {
+                "class_name": type(self.tokenizer).__name__,
+                "config": self.tokenizer.get_config(),
+            },
+            "max_length": self.max_length,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        backbone = keras.saving.deserialize_keras_object(config.pop("backbone"))
+        tokenizer = config.pop("tokenizer")
+        tokenizer = TOKENIZERS[tokenizer["class_name"]](**tokenizer["config"])
+        return cls(backbone, tokenizer, **config)
+
+    def get_compile_config(self):
+        """None after a default `compile`: its schedule belonged to one run of `fit`."""
+        return None if self._compiled_by_default else super().get_compile_config()
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+
+def check_equally_many(inputs, values, name):
+    """Raise ValueError unless there is one of `values` for each example of `inputs`."""
+    num_texts = inputs["token_ids"].shape[0]
+    if len(values) != num_texts:
+        raise ValueError(
+            f"got {num_texts} texts, but {len(values)} {name}s; there must be one for each text"
+        )
+
+
+def _tokenizer(source, max_length):
+    """The tokenizer that `source` is, or that its file or directory holds."""
+    if isinstance(source, text.Tokenizer):
+        return source
+    if os.path.isdir(source):
+        return text.from_directory(source, max_length)
+    return text.WordPieceTokenizer(source, max_length=max_length)
