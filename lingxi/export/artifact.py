@@ -9,7 +9,9 @@ from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
 
 from lingxi import text
 from lingxi.export import examples, metadata
+from lingxi.tasks.generation import Generation, before_stop, text_of
 from lingxi.tasks.progress import progress
+from lingxi.tasks.prompts import tokenized_prompts
 from lingxi.tasks.text_classifier import classifications
 from lingxi.tasks.text_data import BATCH_SIZE, split_pairs
 from lingxi.text.strings import as_strings
@@ -36,7 +38,7 @@ def load(path):
         raise ValueError(
             f"{path} is a {facts['task']}; this version of lingxi knows {', '.join(ARTIFACTS)}"
         )
-    graph = TFLiteGraph(path, facts) if path.is_file() else SavedModelGraph(path)
+    graph = TFLiteGraph(path, facts) if path.is_file() else SavedModelGraph(path, facts)
     return ARTIFACTS[facts["task"]](path, facts, graph)
 
 
@@ -63,7 +65,7 @@ class Artifact:
         self.graph = graph
 
     def batches(self, texts, batch_size=None, verbose=False, description="", run=None):
-        """What `run`, by default the graph, gives for each batch of texts: a dict of arrays.
+        """What `run`, by default that of the artifact, gives for each batch: a dict of arrays.
 
         Raises:
             TypeError: an item is no text.
@@ -80,10 +82,21 @@ class Artifact:
                 f"texts and pairs must be equally many, got {len(first)} texts and "
                 f"{len(second)} pairs"
             )
-        run, size = run or self.graph.run, batch_size or BATCH_SIZE
+        run, size = run or self.run, batch_size or BATCH_SIZE
         for step in progress(-(-len(first) // size), description, verbose):
             part = slice(step * size, (step + 1) * size)
             yield run(first[part], None if second is None else second[part])
+
+    def run(self, texts, pairs=None, **options):
+        """What the graph gives for string tensors `[batch]`: a dict of arrays `[batch, …]`."""
+        if self.graph.tokenizer is None:
+            return self.graph.run(texts, pairs, **options)
+        return self.graph.run_ids(self.tokenized(texts, pairs), **options)
+
+    def tokenized(self, texts, pairs):
+        """What a graph of token ids takes, of the length that it has."""
+        max_length = self.metadata["max_length"]
+        return self.graph.tokenizer(texts, pairs, max_length=max_length, padding="max_length")
 
     def answers_to(self, texts):
         """What the graph gives for raw texts: arrays `[examples, …]`, as the task's `answers_to`.
@@ -92,12 +105,11 @@ class Artifact:
         """
         return stacked(self.batches(texts))
 
-    def answers_by_ids(self, texts, tokenizer):
-        """The same by the signature `token_ids` of a SavedModel."""
+    def answers_by_ids(self, texts, task):
+        """The same by the signature `token_ids` of a SavedModel, tokenized by `task`."""
 
         def run(texts, pairs):
-            inputs = tokenizer(texts, pairs, max_length=self.metadata["max_length"])
-            return self.graph.run_ids(inputs)
+            return self.graph.run_ids(task.tokenized(texts, pairs, self.metadata["max_length"]))
 
         return stacked(self.batches(texts, run=run))
 
@@ -120,21 +132,134 @@ class ExportedTextClassifier(Artifact):
         ]
 
 
-ARTIFACTS = {"TextClassifier": ExportedTextClassifier}  # of each task in the metadata
+class ExportedGenerator(Artifact):
+    """A task that makes text, in a file. A subclass gives it the task's verb.
+
+    Args:
+        num_threads: of a TFLite interpreter.
+    """
+
+    def make(self, texts, details=False, verbose="auto", seed=None, **options):
+        """What the model makes of texts.
+
+        Args:
+            texts: a list or array of str, or one str.
+            details: a `lingxi.tasks.Generation` in place of each str; its tokens' own
+                log-probabilities are not in the file.
+            verbose: a progress bar: True, False, or "auto" (for many batches).
+            seed: of what is drawn, where the exported task draws; by default 0.
+            options: of a SavedModel `max_tokens`, `temperature`, `top_p`.
+
+        Returns:
+            One answer for each text, or of one str just that answer; where the exported
+            `num_results` is more than one, a list of so many in place of each.
+        """
+        if isinstance(texts, str):
+            return self.make([texts], details, verbose, seed, **options)[0]
+        if seed is not None:
+            options["seed"] = seed
+
+        def run(texts, pairs):
+            return self.run(texts, pairs, **options)
+
+        rows = []
+        for batch in self.batches(texts, None, verbose, self.metadata["verb"], run):
+            made = (batch[name] for name in ("token_ids", "lengths", "score"))
+            for row, arrays in enumerate(zip(*made, strict=True)):
+                rows.append(
+                    [
+                        Generation(self._text(batch, row, n), float(score), tuple(ids[:count]), ())
+                        for n, (ids, count, score) in enumerate(zip(*arrays, strict=True))
+                    ]
+                )
+        if not details:
+            rows = [[generation.text for generation in row] for row in rows]
+        return rows if self.metadata["num_results"] > 1 else [row[0] for row in rows]
+
+    def _text(self, batch, row, result):
+        stop = self.metadata["stop"]
+        if "text" in batch:
+            return text_of(batch["text"][row, result], stop)
+        tokenizer = self.graph.tokenizer
+        ids = batch["token_ids"][row, result, : batch["lengths"][row, result]]
+        return before_stop(getattr(tokenizer, "target", tokenizer).decode(ids), stop)
+
+
+class ExportedTextGenerator(ExportedGenerator):
+    """A `lingxi.tasks.TextGenerator` in a file."""
+
+    def tokenized(self, texts, pairs):
+        room = self.metadata["max_length"]
+        return tokenized_prompts(self.graph.tokenizer, texts, room, "max_length")
+
+    def generate(self, prompts, **options):
+        """As `make`."""
+        return self.make(prompts, **options)
+
+
+class _ExportedSequenceToSequence(ExportedGenerator):
+    def tokenized(self, texts, pairs):
+        return super().tokenized(tf.strings.join([self.metadata["prompt"], texts]), pairs)
+
+
+class ExportedTranslator(_ExportedSequenceToSequence):
+    """A `lingxi.tasks.Translator` in a file."""
+
+    def translate(self, texts, **options):
+        """As `make`."""
+        return self.make(texts, **options)
+
+
+class ExportedSummarizer(_ExportedSequenceToSequence):
+    """A `lingxi.tasks.Summarizer` in a file."""
+
+    def summarize(self, texts, **options):
+        """As `make`."""
+        return self.make(texts, **options)
+
+
+ARTIFACTS = {  # of each task in the metadata
+    "Summarizer": ExportedSummarizer,
+    "TextClassifier": ExportedTextClassifier,
+    "TextGenerator": ExportedTextGenerator,
+    "Translator": ExportedTranslator,
+}
 
 
 class SavedModelGraph:
     """The signatures of a SavedModel written by `lingxi.export.saved_model`."""
 
-    def __init__(self, path):
+    tokenizer = None  # it is inside
+
+    def __init__(self, path, facts):
         import tensorflow_text  # noqa: F401  registers the tokenizer's operations
 
+        self.defaults = facts.get("defaults")
         self.signatures = tf.saved_model.load(str(path)).signatures
 
-    def run(self, texts, pairs=None):
-        """A dict of arrays `[batch, …]` for string tensors `[batch]`."""
+    def run(self, texts, pairs=None, **options):
+        """A dict of arrays `[batch, …]` for string tensors `[batch]`.
+
+        Raises:
+            ValueError: an option that the task was not exported with.
+        """
         inputs = {"text": texts} if pairs is None else {"text": texts, "pair": pairs}
-        return _arrays(self.signatures["serving_default"](**inputs))
+        if not options:
+            return _arrays(self.signatures["serving_default"](**inputs))
+        known = {}
+        if "with_options" in self.signatures:
+            known = dict(self.signatures["with_options"].structured_input_signature[1])
+            known.pop("text")
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise ValueError(
+                f"this SavedModel has no options {unknown}; it has {sorted(known) or 'none'}"
+            )
+        told = {
+            name: tf.cast(options.get(name, self.defaults[name]), spec.dtype)
+            for name, spec in known.items()
+        }
+        return _arrays(self.signatures["with_options"](**inputs, **told))
 
     def run_ids(self, inputs):
         """The same for what a tokenizer gives."""
@@ -155,13 +280,15 @@ class TFLiteGraph:
     """The signature of a TFLite file written by `lingxi.export.tflite`, and its tokenizer."""
 
     def __init__(self, path, facts, num_threads=None):
-        self.max_length = facts["max_length"]
+        self.uniform_shape = (facts["rows"], facts["max_tokens"]) if facts.get("draws") else None
         self.tokenizer = None
         if facts["input"] == "text":
             from tensorflow_text import tflite_registrar
 
             self.interpreter = InterpreterWithCustomOps(
-                custom_op_registerers=tflite_registrar.SELECT_TFTEXT_OPS,
+                custom_op_registerers=[
+                    getattr(tflite_registrar, name) for name in facts["kernels"]
+                ],
                 model_path=str(path),
                 num_threads=num_threads,
             )
@@ -172,16 +299,23 @@ class TFLiteGraph:
                 self.tokenizer = text.from_directory(folder)
         self.runner = self.interpreter.get_signature_runner("serving_default")
 
-    def run(self, texts, pairs=None):
+    def run(self, texts, pairs=None, **options):
         """A dict of arrays `[batch, …]` for string tensors `[batch]`, one after the other."""
-        if self.tokenizer is not None:
-            inputs = self.tokenizer(texts, pairs, max_length=self.max_length, padding="max_length")
-        else:
-            inputs = {"text": texts} if pairs is None else {"text": texts, "pair": pairs}
+        inputs = {"text": texts} if pairs is None else {"text": texts, "pair": pairs}
+        return self.run_ids(inputs, **options)
+
+    def run_ids(self, inputs, seed=0, **options):
+        """The same for what a tokenizer gives."""
+        if options:
+            raise ValueError(f"a TFLite file has no options, got {sorted(options)}")
         columns = _arrays(inputs)
+        count = len(next(iter(columns.values())))
+        if self.uniform_shape is not None:
+            shape = [count, *self.uniform_shape]
+            columns["uniform"] = tf.random.stateless_uniform(shape, [seed, 0]).numpy()
         return stacked(
             self.runner(**{name: column[i : i + 1] for name, column in columns.items()})
-            for i in range(len(texts))
+            for i in range(count)
         )
 
     def describe_signatures(self):

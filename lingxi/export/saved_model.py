@@ -30,7 +30,10 @@ def saved_model(
     Signatures, all with a free batch dimension: `serving_default` takes `text` (and `pair`, with
     `pairs=True`), strings `[batch]`; `token_ids` takes what the tokenizer gives: `token_ids`,
     `padding_mask` and, of BERT, `segment_ids`, `[batch, seq]`. Both give the same final answers
-    (of a classifier `label`, `score` and `probabilities`), and share one copy of the weights. A
+    (of a classifier `label`, `score` and `probabilities`; of a task that makes text `text`,
+    `score`, `token_ids` and `lengths`, `[batch, results]`). A task that makes text has a third,
+    `with_options`: `text` and the scalars `max_tokens`, at most that of the task, and, unless it
+    searches beams, `temperature`, `top_p` and `seed`. They share one copy of the weights. A
     process that serves it needs only tensorflow and tensorflow_text.
 
     Args:
@@ -71,6 +74,14 @@ def saved_model(
         return task.readable(served.answers(inputs))
 
     texts = [tf.TensorSpec([None], tf.string, name=name) for name in ("text", "pair")]
+    told = task.serving_arguments()
+
+    def answers_as_told(text, **told):
+        def answers(inputs):
+            return served.answers_as_told(inputs, told)
+
+        return task.serving_function(text, max_length=max_length, answers=answers)
+
     signatures = {
         "serving_default": tf.function(
             answers, input_signature=texts if pairs else texts[:1], autograph=False
@@ -79,6 +90,10 @@ def saved_model(
             **task.tokenized_signature()
         ),
     }
+    if told:
+        signatures["with_options"] = tf.function(
+            answers_as_told, autograph=False
+        ).get_concrete_function(texts[0], **told)
     with _new_parents_removed(target), atomic_path(target) as temporary:
         try:
             tf.saved_model.save(served, str(temporary), signatures=signatures)
@@ -100,6 +115,11 @@ class _Served(tf.Module):
         self.weights = [weight.value for weight in task.weights]
         self.answers = tf.function(
             task.answers, input_signature=[task.tokenized_signature()], autograph=False
+        )
+        self.answers_as_told = tf.function(
+            lambda inputs, told: task.answers(inputs, **told),
+            input_signature=[task.tokenized_signature(), task.serving_arguments()],
+            autograph=False,
         )
 
 

@@ -1,5 +1,6 @@
 """TFLite (LiteRT): one file for a phone, raw text or token ids in, answers out."""
 
+import contextlib
 import pathlib
 
 import flatbuffers
@@ -9,11 +10,9 @@ from ai_edge_litert import schema_py_generated as schema
 from lingxi.export import metadata, verification
 from lingxi.export.precision import in_precision
 from lingxi.files import atomic_path
-from lingxi.text import WordPieceTokenizer
 
 QUANTIZATIONS = (None, "float16", "int8")
 INPUTS = ("text", "ids")
-TEXT_TOKENIZERS = (WordPieceTokenizer,)  # whose operations an interpreter can be given
 _ALIGNMENT = 16  # bytes, of the weights in a file: interpreters read them in place
 
 
@@ -34,14 +33,17 @@ def tflite(
         path: ends in `.tflite`.
         quantize: None (float32), "float16" (half the size) or "int8" (weights int8, activations
             quantized as they come: a quarter of the size, and faster).
-        input: "text", for WordPiece tokenizers only: the tokenizer runs inside, by two custom
-            operations of TensorFlow Text; inputs `text` (and `pair`, with `pairs=True`), string
-            `[1]`; final answers out (of a classifier `label` string, `score`, `probabilities`).
-            "ids": builtin operations only; inputs `token_ids`, `padding_mask` and, of BERT,
-            `segment_ids`, `[1, max_length]`; answers without strings out (`label_id`, `score`,
-            `probabilities`); the files of the tokenizer are packed into the file.
+        input: "text", for WordPiece and most SentencePiece tokenizers: the tokenizer runs inside,
+            by custom operations of TensorFlow Text; inputs `text` (and `pair`, with
+            `pairs=True`), string `[1]`; final answers out (of a classifier `label` string,
+            `score`, `probabilities`; of a task that makes text `text`, `score`, `token_ids` and
+            `lengths`). "ids": builtin operations only; inputs `token_ids`, `padding_mask` and, of
+            BERT, `segment_ids`, `[1, max_length]`; answers without strings out; the files of the
+            tokenizer are packed into the file. A task that draws its tokens takes also `uniform`
+            `[1, results, max_tokens]`, the random numbers.
         pairs: take pairs of texts.
-        max_length: in tokens, by default the task's; every text is padded to it.
+        max_length: in tokens; every text is padded to it. By default the task's; 128 at most for
+            a task that makes text, whose decoding loop is inside.
         examples: texts (or pairs) to verify with, by default lingxi's own.
         min_agreement: least share of equal answers; by default 1 for float32, 0.98 for float16 and
             0.9 for int8.
@@ -57,9 +59,9 @@ def tflite(
         raise ValueError(f"quantize must be one of {QUANTIZATIONS}, got {quantize!r}")
     if input not in INPUTS:
         raise ValueError(f"input must be one of {INPUTS}, got {input!r}")
-    if input == "text" and not isinstance(task.tokenizer, TEXT_TOKENIZERS):
+    if input == "text" and task.tokenizer.tflite_text_in is None:
         raise ValueError(
-            f"TFLite interpreters have no operations for a {type(task.tokenizer).__name__}; pass "
+            f"TFLite has no operations for this {type(task.tokenizer).__name__}; pass "
             'input="ids": the file then takes token ids, and lingxi.export.load tokenizes for it'
         )
     path = pathlib.Path(path)
@@ -67,43 +69,51 @@ def tflite(
         raise ValueError(f"path must end in .tflite, got {str(path)!r}")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a directory; a TFLite file cannot replace it")
-    max_length = task.checked_max_length(max_length)
+    max_length = task.static_length(max_length)
     float32 = in_precision(task, "float32")
 
     with atomic_path(path) as temporary:
-        temporary.write_bytes(_convert(float32, quantize, input, pairs, max_length))
-        metadata.append(
-            temporary,
-            metadata.describe(
-                task, quantize=quantize, input=input, pairs=pairs, max_length=max_length
-            ),
-            tokenizer=task.tokenizer if input == "ids" else None,
+        with _tokenizing_in_tflite(float32):
+            converted = _convert(float32, quantize, input, pairs, max_length)
+        temporary.write_bytes(converted)
+        facts = metadata.describe(
+            task, quantize=quantize, input=input, pairs=pairs, max_length=max_length
         )
+        tokenizer = task.tokenizer
+        if input == "text":
+            facts["kernels"] = sorted({*tokenizer.tflite_text_in, *tokenizer.tflite_text_out})
+            tokenizer = None
+        metadata.append(temporary, facts, tokenizer)
         report = verification.verify_unpublished(task, temporary, examples, min_agreement)
     return report.moved_to(path)
 
 
 def _convert(task, quantize, input, pairs, max_length):
+    arguments = task.tflite_arguments()
     if input == "text":
-
-        def answers(text, pair=None):
-            return task.serving_function(text, pair, max_length=max_length, padding="max_length")
-
         names = ("text", "pair") if pairs else ("text",)
         signature = {name: tf.TensorSpec([1], tf.string, name=name) for name in names}
     else:
-
-        def answers(**inputs):
-            return task.answers(inputs)
-
         signature = task.tokenized_signature(1, max_length)
+
+    def answers(**given):
+        told = {name: given.pop(name) for name in arguments}
+
+        def run(inputs):
+            return task.answers(inputs, **told)
+
+        if input == "ids":
+            return run(given)
+        return task.serving_function(
+            **given, max_length=max_length, padding="max_length", answers=run
+        )
 
     # The converter writes a file without weights unless a tf.Module tracks the variables.
     module = tf.Module()
     module.variables_of_task = [weight.value for weight in task.weights]
     module.answers = tf.function(answers, autograph=False)
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [module.answers.get_concrete_function(**signature)], module
+        [module.answers.get_concrete_function(**signature, **arguments)], module
     )
     converter.allow_custom_ops = input == "text"  # TensorFlow Text's; never Flex
     if quantize is not None:
@@ -111,6 +121,16 @@ def _convert(task, quantize, input, pairs, max_length):
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
     return _compact(converter.convert())
+
+
+@contextlib.contextmanager
+def _tokenizing_in_tflite(task):
+    tokenizer = task.tokenizer
+    task.tokenizer = tokenizer.for_tflite()
+    try:
+        yield
+    finally:
+        task.tokenizer = tokenizer
 
 
 def _compact(model):

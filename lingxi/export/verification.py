@@ -105,7 +105,7 @@ def verify(task, path, examples=None, min_agreement=None):
     found = [artifact.answers_to(examples)]
     signatures = artifact.graph.describe_signatures()
     if "token_ids" in signatures:
-        found.append(artifact.answers_by_ids(examples, task.tokenizer))
+        found.append(artifact.answers_by_ids(examples, task))
 
     errors = np.array([task.disagreement(expected, answers) for answers in found])
     agreement = float(np.mean(errors.max(axis=0) < TIE))
@@ -174,11 +174,15 @@ def _difference(expected, found):
 
 def _row(answers, index):
     """One answer, for a message."""
-    row = {}
-    for name, values in answers.items():
-        value = values[index]
-        row[name] = value.decode() if isinstance(value, bytes) else np.round(value, 4).tolist()
-    return row
+    return {name: _plain(values[index]) for name, values in answers.items()}
+
+
+def _plain(value):
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if value.dtype.kind == "O":
+        return [_plain(item) for item in value]
+    return np.round(value, 4).tolist()
 
 
 def _latency(answers_to, examples):

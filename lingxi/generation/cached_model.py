@@ -98,7 +98,7 @@ class CachedModel:
         past = ops.reshape(ops.arange(steps) <= index, (1, 1, steps, 1))
         sees = ops.logical_and(ops.expand_dims(ancestors, 3) == row, past)
         sees = ops.reshape(sees, (batch, rows, steps * rows))
-        positions = index + ops.zeros((1, rows), "int32")
+        positions = ops.tile(ops.reshape(index, (1, 1)), (1, rows))
         return self._step(state, token_ids, positions, sees, index * rows)
 
     def read(self, state, token_ids, index):
@@ -148,4 +148,3 @@ class CachedModel:
             inputs = {f"decoder_{name}": value for name, value in inputs.items()}
             inputs["encoder_padding_mask"] = state.get("encoder_padding_mask")
         return self.model(inputs, cache=cache, cache_index=index)
-

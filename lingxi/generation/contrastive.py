@@ -31,7 +31,7 @@ class ContrastiveSearch(Decoder):
         scores = self.constrained(state, logits)[:, 0]  # [batch, vocab]
         probabilities, candidates = ops.top_k(ops.softmax(scores), self.queries)
         candidates = ops.cast(candidates, "int32")
-        repeated = logits + ops.zeros((1, self.queries, 1))
+        repeated = ops.tile(logits, (1, self.queries, 1))
         return {
             **state,
             "candidates": candidates,

@@ -59,7 +59,7 @@ class Decoder:
         """Read the prompts and choose the first token; arguments as in a call."""
         hidden, model_state = self.model.start(inputs, self.queries, self.steps)
         logits = ops.expand_dims(self.model.logits(hidden[:, -1]), 1)  # [batch, 1, vocab]
-        logits = logits + ops.zeros((1, self.rows, 1))
+        logits = ops.tile(logits, (1, self.rows, 1))
         shape = (ops.shape(logits)[0], self.rows, self.steps)
         limit = self.steps if max_tokens is None else ops.minimum(max_tokens, self.steps)
         state = {
@@ -102,14 +102,16 @@ class Decoder:
     def choose(self, state, logits):
         """The next token of every row, from `logits` `[batch, rows, vocab]`."""
         scores = self.constrained(state, logits)
-        token = most_probable(scores)
-        if self.options.temperature:
+        if not self.options.temperature:
+            token = most_probable(scores)
+        else:
             uniform = self._at(state["uniform"], state["step"])
-            temperature = state["temperature"]
-            drawn = draw(
-                scores, self.options, ops.maximum(temperature, 1e-6), state["top_p"], uniform
+            temperature, top_p = state["temperature"], state["top_p"]
+            token = ops.cond(
+                temperature > 0.0,
+                lambda: draw(scores, self.options, temperature, top_p, uniform),
+                lambda: most_probable(scores),
             )
-            token = ops.where(temperature > 0.0, drawn, token)
         log_prob = log_probability(logits, token)
         finished = state["finished"]
         token = ops.where(finished, self.pad_id, token)

@@ -1,7 +1,6 @@
 """What the tasks share that answer with text of their own making."""
 
 import dataclasses
-import functools
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +10,9 @@ from lingxi.generation import DecodingOptions
 from lingxi.tasks import text_data
 from lingxi.tasks.progress import progress
 from lingxi.tasks.task import Task
+from lingxi.text.strings import as_strings
 
+STATIC_LENGTH = 128  # tokens that a file with static shapes reads, unless it is told
 STEP_BUCKET = 32  # `max_tokens` is rounded up to a multiple, so that few graphs are traced
 
 
@@ -35,8 +36,8 @@ class Generation:
 class GenerationTask(Task):
     """A model with a token head, trained on raw text, that answers with text.
 
-    A subclass writes what `lingxi.tasks.task.Task` asks for except `answers` and `readable`, and
-    `model_inputs`.
+    A subclass writes what `lingxi.tasks.task.Task` asks for except what is here, `model_inputs`
+    where the model takes other inputs, and the method that `verb` names.
 
     Args:
         backbone, tokenizer, max_length: see `lingxi.tasks.task.Task`.
@@ -45,12 +46,14 @@ class GenerationTask(Task):
         stop: strings at which an output ends.
     """
 
+    verb = None
+
     def __init__(self, backbone, tokenizer, max_length=None, decoding=None, stop=(), **kwargs):
         super().__init__(backbone, tokenizer, max_length, **kwargs)
         if isinstance(decoding, dict):
-            decoding = DecodingOptions(**decoding)
+            decoding = DecodingOptions(**{name: _frozen(x) for name, x in decoding.items()})
         self.decoding = self._with_ids(decoding or DecodingOptions())
-        self.stop = _stop_strings(stop)
+        self.stop = stop_strings(stop)
         self._decoders = {}
         self._decode_graphs = {}
 
@@ -82,6 +85,10 @@ class GenerationTask(Task):
             table = None
             if stop:
                 table = generation.stop_table(stop, self.output_tokenizer.token_bytes)
+            config = self.backbone.config
+            vocab_size = getattr(config, "target_vocab_size", config.vocab_size)
+            unspelled = range(self.output_tokenizer.vocab_size, vocab_size)
+            options = dataclasses.replace(options, banned=(*options.banned, *unspelled))
             self._decoders[key] = generation.decoder(self.backbone, options, table)
         return self._decoders[key]
 
@@ -100,23 +107,16 @@ class GenerationTask(Task):
             For each example a list of `num_results` `Generation`s, in the order of the examples.
         """
         options = self.decoding_options(**changes)
-        stop = self.stop if stop is None else _stop_strings(stop)
+        stop = self.stop if stop is None else stop_strings(stop)
         results = [[] for _ in range(batches.num_examples)]
         if options.max_tokens == 0:
             empty = Generation("", 0.0, (), ())
             return [[empty] * options.num_results for _ in results]
-        steps = -(-options.max_tokens // STEP_BUCKET) * STEP_BUCKET
-        graph = self._decode_graph(options, stop, steps)
-        uniform = _uniform(options, batches.num_examples, steps, seed)
+        graph = self._decode_graph(options, stop)
+        *scalars, uniform = decode_arguments(options, batches.num_examples, seed)
         for step in progress(batches.num_batches, description, verbose):
             (inputs,), rows = batches[step], batches.rows[step]
-            made = graph(
-                inputs,
-                options.max_tokens,
-                options.temperature,
-                options.top_p,
-                tf.gather(uniform, rows),
-            )
+            made = graph(inputs, *scalars, tf.gather(uniform, rows))
             made = {name: values.numpy() for name, values in made.items()}
             for place, row in enumerate(rows):
                 results[row] = [
@@ -132,72 +132,138 @@ class GenerationTask(Task):
         log_probs = tuple(made["log_probs"][:count].tolist())
         return Generation(text, float(made["score"]), tuple(token_ids), log_probs)
 
-    def _decode_graph(self, options, stop, steps):
+    def _decode_graph(self, options, stop):
         """One graph for all prompts, whatever their number and length."""
-        drawing = options.temperature > 0
-        options = dataclasses.replace(
-            options,
-            max_tokens=steps,
-            temperature=float(drawing),
-            top_p=1.0 if options.top_p == 1.0 else 0.5,  # the graph's argument counts
-        )
+        options = traced_options(options)
         key = options, stop
         if key not in self._decode_graphs:
             decoder = self.decoder(options, stop)
 
-            def decode(inputs, max_tokens, temperature, top_p, uniform):
-                outputs = decoder(
-                    self.model_inputs(inputs), max_tokens, temperature, top_p, uniform
-                )
+            def decode(inputs, *arguments):
+                outputs = decoder(self.model_inputs(inputs), *arguments)
                 return {**outputs, "score": outputs.pop("scores")}
 
-            scalar = functools.partial(tf.TensorSpec, [])
-            signature = [
-                self.tokenized_signature(),
-                scalar(tf.int32),
-                scalar(tf.float32),
-                scalar(tf.float32),
-                tf.TensorSpec([None, options.rows, steps], tf.float32),
-            ]
             self._decode_graphs[key] = tf.function(
-                decode, input_signature=signature, autograph=False
+                decode, input_signature=self.decode_signature(options), autograph=False
             )
         return self._decode_graphs[key]
 
+    def decode_signature(self, options):
+        """What a graph of decoding takes: tokenized inputs and `decode_arguments`."""
+        return [
+            self.tokenized_signature(),
+            tf.TensorSpec([], tf.int32),
+            tf.TensorSpec([], tf.float32),
+            tf.TensorSpec([], tf.float32),
+            tf.TensorSpec([None, options.rows, options.max_tokens], tf.float32),
+        ]
+
     # Serving
 
-    def answers(self, inputs, options=None, stop=None, **arguments):
+    def static_length(self, max_length=None):
+        if max_length is None:
+            max_length = min(self.max_length, STATIC_LENGTH)
+        return self.checked_max_length(max_length)
+
+    def answers(self, inputs, uniform=None, **arguments):
         """Tokenized inputs to token ids, in TensorFlow's graph.
 
         Args:
             inputs: dict of `token_ids` and `padding_mask`.
-            options: `lingxi.generation.DecodingOptions`, by default the task's.
-            stop: as in `make`.
-            arguments: `max_tokens`, `temperature`, `top_p`, `uniform`: tensors, as
-                `lingxi.generation.Decoder` takes them.
+            arguments: those of `serving_arguments`, in place of what the task does by itself.
+            uniform: float32 `[batch, rows, max_tokens]` in [0, 1), which sampling turns into
+                tokens, in place of the numbers that a seed gives.
 
         Returns:
             `token_ids` int32 `[batch, results, max_tokens]`, `lengths` int32 and `score` float32
             `[batch, results]`.
         """
-        stop = self.stop if stop is None else stop
-        made = self.decoder(options or self.decoding, stop)(self.model_inputs(inputs), **arguments)
+        options = self.decoding
+        if "temperature" in arguments:
+            options = _told(options)
+        seed = arguments.pop("seed", 0)
+        if options.temperature and uniform is None:
+            shape = [tf.shape(inputs["token_ids"])[0], options.rows, options.max_tokens]
+            uniform = tf.random.stateless_uniform(shape, tf.stack([seed, 0]))
+        decoder = self.decoder(options, self.stop)
+        made = decoder(self.model_inputs(inputs), uniform=uniform, **arguments)
         return {
             "token_ids": made["token_ids"],
             "lengths": made["lengths"],
             "score": made["scores"],
         }
 
+    def serving_arguments(self):
+        """What a caller of a SavedModel may choose."""
+        scalars = {"max_tokens": tf.int32}
+        if self.decoding.beams == 1 and not self.decoding.contrastive_alpha:
+            scalars |= {"temperature": tf.float32, "top_p": tf.float32, "seed": tf.int32}
+        return {name: tf.TensorSpec([], dtype, name) for name, dtype in scalars.items()}
+
+    def tflite_arguments(self):
+        """What a TFLite file takes besides the tokens of one text: numbers to draw by."""
+        o = self.decoding
+        if not o.temperature:
+            return {}
+        return {"uniform": tf.TensorSpec([1, o.rows, o.max_tokens], tf.float32, "uniform")}
+
     def readable(self, answers):
-        """`text` string and `score` float32 `[batch, results]` of what `answers` gives."""
-        token_ids = answers["token_ids"]
-        batch, results, steps = tf.unstack(tf.shape(token_ids))
-        flat = tf.reshape(token_ids, [batch * results, steps])
-        real = tf.sequence_mask(tf.reshape(answers["lengths"], [-1]), steps)
-        text = self.output_tokenizer.detokenize(tf.ragged.boolean_mask(flat, real))
-        for stop in self.stop:
-            text = tf.strings.regex_replace(text, f"(?s){_quoted(stop)}.*", "")
-        return {"text": tf.reshape(text, [batch, results]), "score": answers["score"]}
+        """`answers`, and their `text`, string `[batch, results]`."""
+        token_ids, tokenizer = answers["token_ids"], self.output_tokenizer
+        batch, results, steps = token_ids.shape
+        flat = tf.reshape(token_ids, [-1, steps])
+        if tokenizer.in_tflite:  # which has neither ragged tensors nor regular expressions
+            text = tokenizer.detokenize(flat)
+        else:
+            real = tf.sequence_mask(tf.reshape(answers["lengths"], [-1]), steps)
+            text = tokenizer.detokenize(tf.ragged.boolean_mask(flat, real))
+            for stop in self.stop:
+                text = tf.strings.regex_replace(text, f"(?s){_quoted(stop)}.*", "")
+        return {"text": tf.reshape(text, [batch or -1, results]), **answers}
+
+    def answers_to(self, x, batch_size=None, verbose=False, description="", max_length=None):
+        """As of every task; the texts keep their order, by which their random numbers are drawn."""
+        texts, size = as_strings(x, "texts"), batch_size or text_data.BATCH_SIZE
+        made = [
+            self._answers_graph(
+                self.tokenized(texts[step * size : (step + 1) * size], max_length=max_length)
+            )
+            for step in progress(-(-len(texts) // size), description, verbose)
+        ]
+        return {name: np.concatenate([answers[name] for answers in made]) for name in made[0]}
+
+    def export_metadata(self):
+        return {
+            **super().export_metadata(),
+            "verb": self.verb,
+            "stop": list(self.stop),
+            "max_tokens": self.decoding.max_tokens,
+            "num_results": self.decoding.num_results,
+            "rows": self.decoding.rows,
+            "draws": self.decoding.temperature > 0,
+            "defaults": {
+                "max_tokens": self.decoding.max_tokens,
+                "temperature": self.decoding.temperature,
+                "top_p": self.decoding.top_p,
+                "seed": 0,
+            },
+        }
+
+    def disagreement(self, expected, found):
+        """Share of an artifact's tokens that are others than the task's, `[examples]`."""
+        wrong = []
+        for row, lengths in enumerate(expected["lengths"]):
+            differs = expected["token_ids"][row] != found["token_ids"][row]
+            longest = np.maximum(lengths, found["lengths"][row])
+            wrong.append(differs.sum() / max(longest.sum(), 1))
+            if "text" in found and not wrong[-1]:
+                texts = [
+                    before_stop(self.output_tokenizer.decode(ids[:count]), self.stop)
+                    for ids, count in zip(expected["token_ids"][row], lengths, strict=True)
+                ]
+                made = [text_of(text, self.stop) for text in found["text"][row]]
+                wrong[-1] = float(texts != made)
+        return np.array(wrong)
 
     def get_config(self):
         return {
@@ -219,6 +285,11 @@ def before_stop(text, stop):
     return text[: min((place for place in places if place >= 0), default=len(text))]
 
 
+def text_of(string, stop):
+    """What an artifact's bytes say, up to the first of the strings `stop`."""
+    return before_stop(string.decode(errors="replace"), stop)
+
+
 def bucketed(inputs, pad_id, batch_size=None):
     """Prompts, as ragged `token_ids` and `padding_mask`, in batches of similar length."""
     return text_data.LengthBucketedBatches(
@@ -226,8 +297,22 @@ def bucketed(inputs, pad_id, batch_size=None):
     )
 
 
-def _stop_strings(stop):
+def _told(options):
+    """`options` of a graph that draws or not, as its arguments tell."""
+    return dataclasses.replace(
+        options,
+        temperature=options.temperature or 1.0,
+        top_p=min(options.top_p, 0.5),  # any below 1 traces what the argument is for
+    )
+
+
+def stop_strings(stop):
     return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def _frozen(value):
+    """Lists, as JSON has them, as tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _quoted(string):
@@ -235,11 +320,27 @@ def _quoted(string):
     return "".join(f"\\x{{{ord(character):x}}}" for character in string)
 
 
-def _uniform(options, examples, steps, seed):
-    """float32 `[examples, rows, steps]`: the numbers that sampling turns into tokens."""
-    shape = [examples, options.rows, steps]
+def traced_options(options):
+    """The options of a graph that decodes as `options` say, and as others that are traced alike."""
+    return dataclasses.replace(
+        options,
+        max_tokens=-(-options.max_tokens // STEP_BUCKET) * STEP_BUCKET,
+        temperature=float(options.temperature > 0),
+        top_p=1.0 if options.top_p == 1.0 else 0.5,  # the graph's argument counts
+    )
+
+
+def decode_arguments(options, examples, seed):
+    """What a graph of `traced_options` takes besides the inputs.
+
+    `max_tokens`, `temperature` and `top_p`; and float32 `[examples, rows, steps]`, the numbers
+    that sampling turns into tokens.
+    """
+    shape = [examples, options.rows, traced_options(options).max_tokens]
     if not options.temperature:
-        return tf.zeros(shape)
-    if seed is None:
-        seed = int(np.random.default_rng().integers(2**31))
-    return tf.random.stateless_uniform(shape, [seed, 0])
+        uniform = tf.zeros(shape)
+    else:
+        if seed is None:
+            seed = int(np.random.default_rng().integers(2**31))
+        uniform = tf.random.stateless_uniform(shape, [seed, 0])
+    return options.max_tokens, options.temperature, options.top_p, uniform

@@ -76,6 +76,10 @@ class Task(keras.Model):
             getattr(self.backbone.config, "max_length", self.tokenizer.max_length),
         )
 
+    def static_length(self, max_length=None):
+        """To how many tokens every text is padded where shapes are static; as `max_length` says."""
+        return self.checked_max_length(max_length)
+
     # Training
 
     def compile(self, optimizer=None, loss=None, metrics=None, **kwargs):
@@ -264,6 +268,11 @@ class Task(keras.Model):
             name: tf.TensorSpec([batch, length], dtype, name=name) for name, dtype in dtypes.items()
         }
 
+    def tokenized(self, text, pair=None, max_length=None, padding="longest"):
+        """Raw texts to what `answers` takes; arguments as of `serving_function`."""
+        max_length = self.checked_max_length(max_length)
+        return self.tokenizer(text, pair, max_length=max_length, padding=padding)
+
     def serving_function(self, text, pair=None, max_length=None, padding="longest", answers=None):
         """Raw texts to final answers: the one function that every artifact runs.
 
@@ -276,10 +285,16 @@ class Task(keras.Model):
         Returns:
             What `readable` makes of `answers`.
         """
-        inputs = self.tokenizer(
-            text, pair, max_length=self.checked_max_length(max_length), padding=padding
-        )
+        inputs = self.tokenized(text, pair, max_length, padding)
         return self.readable((answers or self.answers)(inputs))
+
+    def serving_arguments(self):
+        """What else `answers` takes: scalars that a caller of a SavedModel may choose."""
+        return {}
+
+    def tflite_arguments(self):
+        """What else `answers` takes in a TFLite file."""
+        return {}
 
     def export_metadata(self):
         """What an artifact must know to give plain answers, as a dict for JSON."""

@@ -169,7 +169,7 @@ class SentencePieceTokenizer(Tokenizer):
         return tf.gather(tf.constant(own_ids), ids.flat_values), ids.row_splits
 
     def _tokenize(self, texts: tf.Tensor, with_offsets: bool) -> tuple[tf.Tensor, ...]:
-        if self._in_tflite and not with_offsets:
+        if self.in_tflite and not with_offsets:
             return self._tokenize_in_tflite(texts)
         if not self._own_vocabulary:
             ids, starts, ends, row_splits = self._cut(texts, tf.int32)

@@ -36,7 +36,7 @@ class Tokenizer:
     template = Template()
     tflite_text_in = None  # see `for_tflite`
     tflite_text_out = ("AddNgramsStringJoin",)
-    _in_tflite = False
+    in_tflite = False  # made by `for_tflite`
 
     pad_id = unk_id = bos_id = eos_id = cls_id = sep_id = mask_id = None
 
@@ -149,7 +149,7 @@ class Tokenizer:
         """Ids and whether they are no padding, `[batch, seq]`, to string `[batch]`."""
         skipped = self.special_ids if skip_special_tokens else frozenset()
         pieces = self.spelling.pieces(ids, is_real, skipped)
-        if self._in_tflite:
+        if self.in_tflite:
             return join_in_tflite(pieces)
         return self.spelling.clean(join(pieces))
 
@@ -161,7 +161,7 @@ class Tokenizer:
         leaves two things to its reader: bytes that are no UTF-8, and blanks around Marian's texts.
         """
         twin = copy.copy(self)
-        twin._in_tflite = True
+        twin.in_tflite = True
         twin._make_graphs()
         return twin
 

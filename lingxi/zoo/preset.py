@@ -66,7 +66,7 @@ def read_config(directory, model_types):
     return config
 
 
-def write(directory, config, table, tokenizer=None):
+def write(directory, config, table, tokenizer=None, others=None):
     """Write a directory in Hugging Face layout; it appears only when it is complete.
 
     Args:
@@ -74,6 +74,7 @@ def write(directory, config, table, tokenizer=None):
         config: the contents of `config.json`.
         table: list of `lingxi.zoo.checkpoint.Tensors`, for `model.safetensors`.
         tokenizer: whose files go there too.
+        others: `{file name: contents}` of further JSON files.
 
     Raises:
         FileExistsError: what is there is no model.
@@ -89,8 +90,9 @@ def write(directory, config, table, tokenizer=None):
         temporary.mkdir()
         if tokenizer is not None:
             tokenizer.save(temporary)
-        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        (temporary / CONFIG_NAME).write_text(text, "utf-8")
+        for name, contents in {CONFIG_NAME: config, **(others or {})}.items():
+            text = json.dumps(contents, indent=2, ensure_ascii=False) + "\n"
+            (temporary / name).write_text(text, "utf-8")
         checkpoint.save(table, temporary / checkpoint.WEIGHTS_NAME)
 
 

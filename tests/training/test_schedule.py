@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingxi.training import WarmupLinearDecay
+from lingxi.training import InverseSquareRoot, WarmupLinearDecay
 
 
 def rates(schedule, steps):
@@ -56,3 +56,28 @@ def test_it_is_serialized_with_its_optimizer():
     schedule = keras.saving.deserialize_keras_object(config)._learning_rate
     assert isinstance(schedule, WarmupLinearDecay)
     assert schedule.get_config() == {"peak": 0.5, "warmup_steps": 2, "total_steps": 7}
+
+
+def test_the_inverse_square_root_is_the_formula_of_the_paper():
+    schedule = InverseSquareRoot.for_width(512, warmup_steps=4000)
+    steps = np.array([1, 2, 1000, 3999, 4000, 4001, 16000, 100000])
+    wanted = 512**-0.5 * np.minimum(steps**-0.5, steps * 4000**-1.5)
+    np.testing.assert_allclose(rates(schedule, steps - 1), wanted, rtol=1e-6)
+
+
+def test_the_inverse_square_root_has_its_peak_after_the_warm_up():
+    values = rates(InverseSquareRoot(0.5, warmup_steps=4), range(16))
+    assert values.argmax() == 3
+    assert values[3] == pytest.approx(0.5)
+    assert values[15] == pytest.approx(0.25)
+
+
+def test_the_inverse_square_root_needs_a_warm_up():
+    with pytest.raises(ValueError, match="got 0"):
+        InverseSquareRoot(1.0, 0)
+
+
+def test_the_inverse_square_root_is_serialized():
+    schedule = InverseSquareRoot(0.5, 3)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
+    assert again.get_config() == {"peak": 0.5, "warmup_steps": 3}

@@ -1,0 +1,198 @@
+"""Plain texts to blocks of tokens: all documents one after the other, without padding."""
+
+import collections.abc
+import os
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from lingxi.text.strings import as_strings
+from lingxi.training.losses import IGNORED
+
+BATCH_TOKENS = 8192  # of a batch by default
+MOST_BLOCKS = 32  # of a batch by default
+SHUFFLED_BLOCKS = 10_000  # of a data set, whose size nobody knows
+PIECE = 4_000_000  # characters that are tokenized at once
+TEXTS = 64  # of a data set that are tokenized at once
+
+
+def batch_size_for(block_size):
+    """Blocks of a batch by default: long ones are few, as their logits must fit in memory."""
+    return max(1, min(MOST_BLOCKS, BATCH_TOKENS // block_size))
+
+
+def is_text(x):
+    """Whether `x` is something that `blocks` takes, not something that Keras itself takes."""
+    if isinstance(x, tf.data.Dataset):
+        return isinstance(x.element_spec, tf.TensorSpec) and x.element_spec.dtype == tf.string
+    return isinstance(x, (str, os.PathLike, collections.abc.Sequence, np.ndarray))
+
+
+def blocks(x, tokenizer, block_size, batch_size, shuffle=False, repeat=False, seed=None):
+    """Batches of blocks for the training of a language model.
+
+    The end token follows every document. The target of a token is the token after it; the first
+    token of all is predicted from an end token.
+
+    Args:
+        x: list of documents; path of a text file (`str` or `Path`), or list of `Path`s, each file
+            a document; or a `tf.data.Dataset` of strings, single or batched, which is read as a
+            stream and never held in memory.
+        tokenizer: a `lingxi.text.Tokenizer` with an end token.
+        block_size: tokens of a block.
+        batch_size: blocks of a batch.
+        shuffle: blocks in random order, cut at another offset every time, full batches only. Else
+            all tokens in their order, and the last block is filled up with `IGNORED` targets.
+        repeat: without end.
+        seed: of order and offsets.
+
+    Returns:
+        A `tf.data.Dataset` of `({"token_ids": [batch, block]}, [batch, block])`.
+    """
+    if tokenizer.eos_id is None:
+        raise ValueError(
+            "the tokenizer has no end token (special token 'eos') to put between documents"
+        )
+    eos_id = tokenizer.eos_id
+    if isinstance(x, tf.data.Dataset):
+        stream = _streamed(x, tokenizer)
+        if shuffle:
+            dataset = _shuffled_stream(stream, block_size, batch_size, repeat, seed, eos_id)
+        else:
+            dataset = _in_order(stream, block_size, batch_size, eos_id)
+    else:
+        tokens = token_stream(x, tokenizer)
+        if shuffle:
+            dataset = _shuffled(tokens, block_size, batch_size, repeat, seed)
+        else:
+            stream = tf.data.Dataset.from_tensors(_pair(tokens, eos_id))
+            dataset = _in_order(stream, block_size, batch_size, eos_id)
+            count = -(-len(tokens) // (block_size * batch_size))
+            dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
+    # Autotuning's thread sleeps up to a minute, and the end of an epoch would wait for it.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.prefetch(4).with_options(options)
+
+
+def token_stream(x, tokenizer):
+    """int32 `[tokens]`: every document and the end token after it."""
+    texts = documents(x)
+    stream, piece, size = [], [], 0
+    for index, text in enumerate(texts):
+        piece.append(text)
+        size += len(text)
+        if size >= PIECE or index == len(texts) - 1:
+            stream.append(_with_ends(tokenizer.tokenize(piece), tokenizer.eos_id).numpy())
+            piece, size = [], 0
+    return np.concatenate(stream)
+
+
+def documents(x):
+    """The texts that `x` names or holds.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: no text at all, or a file that is not UTF-8.
+        TypeError: something that is neither text nor path.
+    """
+    if isinstance(x, (str, os.PathLike)):
+        return [_read(x)]
+    texts = [_read(item) if isinstance(item, os.PathLike) else item for item in x]
+    if not texts:
+        raise ValueError("got no texts; pass at least one document")
+    as_strings(texts, "texts")
+    return texts
+
+
+def _read(path):
+    try:
+        return pathlib.Path(path).expanduser().read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error}") from error
+    except OSError as error:
+        if isinstance(path, str):
+            error.strerror = f"{error.strerror}; a text itself, not its file, goes in a list"
+        raise
+
+
+def _with_ends(tokens, eos_id):
+    """Ragged int32 `[texts, (tokens)]` to `[all tokens]`, an end token after each text."""
+    ends = tf.fill([tokens.nrows(), 1], eos_id)
+    return tf.concat([tokens, tf.cast(ends, tokens.dtype)], axis=1).flat_values
+
+
+def _pair(tokens, eos_id):
+    """Inputs and targets, from whole documents: an end token was before them."""
+    return tf.concat([[eos_id], tokens[:-1]], axis=0), tokens
+
+
+def _streamed(texts, tokenizer):
+    """A data set of texts as one of inputs and targets int32 `[tokens]`."""
+    if texts.element_spec.shape.rank == 0:
+        texts = texts.batch(TEXTS)
+    eos_id = tokenizer.eos_id
+    return texts.map(lambda batch: _pair(_with_ends(tokenizer.tokenize(batch), eos_id), eos_id))
+
+
+def _in_order(stream, block_size, batch_size, eos_id):
+    """Batches of all tokens, of inputs and targets `[tokens]` of any length."""
+
+    def cut(*pair):
+        missing = -tf.size(pair[0]) % block_size
+        inputs, targets = (
+            tf.reshape(tf.pad(part, [[0, missing]], constant_values=fill), [-1, block_size])
+            for part, fill in zip(pair, (eos_id, IGNORED), strict=True)
+        )
+        return {"token_ids": inputs}, targets
+
+    return stream.rebatch(block_size * batch_size).map(cut)
+
+
+def _shuffled(tokens, block_size, batch_size, repeat, seed):
+    """Batches of random blocks of `tokens`: a ring, cut at another place in every epoch."""
+    total = len(tokens)
+    size = min(block_size, total)
+    count = total // size
+    if not repeat:
+        batch_size = min(batch_size, count)
+    tokens = tf.constant(tokens)
+
+    def starts(seed):
+        order, offset = tf.unstack(tf.random.experimental.stateless_split([seed, 0], 2))
+        first = tf.random.stateless_uniform([], offset, 0, total, tf.int32)
+        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), order)
+        return tf.data.Dataset.from_tensor_slices(first + size * shuffled)
+
+    def cut(starts):
+        place = tf.expand_dims(starts, 1) + tf.range(size + 1)  # [batch, size + 1]
+        block = tf.gather(tokens, place % total)
+        return {"token_ids": block[:, :-1]}, block[:, 1:]
+
+    dataset = _epochs(repeat, seed).flat_map(starts).batch(batch_size, drop_remainder=True)
+    dataset = dataset.map(cut)
+    if repeat:
+        return dataset
+    return dataset.apply(tf.data.experimental.assert_cardinality(count // batch_size))
+
+
+def _shuffled_stream(stream, block_size, batch_size, repeat, seed, eos_id):
+    """Batches of blocks in about random order, cut at another place in every epoch."""
+
+    def filler(length):
+        return tf.data.Dataset.from_tensors((tf.fill([length], eos_id), tf.fill([length], IGNORED)))
+
+    def blocks_of_epoch(seed):
+        # One block of filler in all, so that every epoch has equally many.
+        first = tf.random.stateless_uniform([], [seed, 0], 0, block_size, tf.int32)
+        moved = filler(first).concatenate(stream).concatenate(filler(block_size - first))
+        return _in_order(moved, block_size, 1, eos_id).unbatch()
+
+    dataset = _epochs(repeat, seed).flat_map(blocks_of_epoch).shuffle(SHUFFLED_BLOCKS, seed)
+    return dataset.batch(batch_size, drop_remainder=repeat)
+
+
+def _epochs(repeat, seed):
+    """A data set of one seed, or of seeds without end; another one each time it runs."""
+    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
+    return seeds if repeat else seeds.take(1)
