@@ -14,6 +14,8 @@ from lingxi.tasks.progress import progress
 from lingxi.tasks.prompts import tokenized_prompts
 from lingxi.tasks.text_classifier import classifications
 from lingxi.tasks.text_data import BATCH_SIZE, split_pairs
+from lingxi.tasks.text_generator import before_stops
+from lingxi.text.streaming import TextStream
 from lingxi.text.strings import as_strings
 
 
@@ -188,6 +190,22 @@ class ExportedGenerator(Artifact):
 class ExportedTextGenerator(ExportedGenerator):
     """A `lingxi.tasks.TextGenerator` in a file."""
 
+    def stream(self, prompt, seed=0):
+        """The continuation of `prompt`, piece by piece, by a TFLite file exported `stepwise`.
+
+        Raises:
+            ValueError: the file has no signature for a step.
+        """
+        text = TextStream(self.graph.tokenizer)
+        inputs = self.tokenized(as_strings([prompt], "prompt"), None)
+
+        def pieces():
+            for token in self.graph.stream(inputs, seed, self.metadata["searches"]):
+                yield text.add(token)
+            yield text.finish()
+
+        return before_stops(pieces(), self.metadata["stop"])
+
     def tokenized(self, texts, pairs):
         room = self.metadata["max_length"]
         return tokenized_prompts(self.graph.tokenizer, texts, room, "max_length")
@@ -308,15 +326,38 @@ class TFLiteGraph:
         """The same for what a tokenizer gives."""
         if options:
             raise ValueError(f"a TFLite file has no options, got {sorted(options)}")
-        columns = _arrays(inputs)
-        count = len(next(iter(columns.values())))
-        if self.uniform_shape is not None:
-            shape = [count, *self.uniform_shape]
-            columns["uniform"] = tf.random.stateless_uniform(shape, [seed, 0]).numpy()
+        columns = self._columns(inputs, seed)
         return stacked(
             self.runner(**{name: column[i : i + 1] for name, column in columns.items()})
-            for i in range(count)
+            for i in range(len(next(iter(columns.values()))))
         )
+
+    def _columns(self, inputs, seed):
+        """The inputs as arrays, with the numbers to draw by if the task draws."""
+        columns = _arrays(inputs)
+        if self.uniform_shape is not None:
+            shape = [len(next(iter(columns.values()))), *self.uniform_shape]
+            columns["uniform"] = tf.random.stateless_uniform(shape, [seed, 0]).numpy()
+        return columns
+
+    def stream(self, inputs, seed=0, searches=False):
+        """The tokens of the first result of one text, as they are made; of a search at its end.
+
+        Raises:
+            ValueError: the file was not exported `stepwise`.
+        """
+        if "prefill" not in self.interpreter.get_signature_list():
+            raise ValueError("this file has no steps; export it with stepwise=True")
+        decode = self.interpreter.get_signature_runner("decode")
+        made = self.interpreter.get_signature_runner("prefill")(**self._columns(inputs, seed))
+        count = 0
+        while True:
+            if not (searches and made["unfinished"]):
+                yield from made["token_ids"][0, 0, count : made["lengths"][0, 0]].tolist()
+                count = made["lengths"][0, 0]
+            if not made["unfinished"]:
+                return
+            made = decode(**{n: values for n, values in made.items() if n.startswith("state")})
 
     def describe_signatures(self):
         """`{signature: (inputs, outputs)}`, each `{name: "dtype[shape]"}`."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import tempfile
 
 import flatbuffers
 import tensorflow as tf
@@ -23,6 +24,7 @@ def tflite(
     input="text",
     pairs=False,
     max_length=None,
+    stepwise=False,
     examples=None,
     min_agreement=None,
 ):
@@ -44,6 +46,10 @@ def tflite(
         pairs: take pairs of texts.
         max_length: in tokens; every text is padded to it. By default the task's; 128 at most for
             a task that makes text, whose decoding loop is inside.
+        stepwise: of a task that makes text, with `input="ids"`: two more signatures, for callers
+            that stream, or whose hardware takes no loops. `prefill` takes the tokens, `decode`
+            all outputs of the step before whose name begins with "state"; both give `unfinished`,
+            and `token_ids`, `lengths` and `score` so far. All share one copy of the weights.
         examples: texts (or pairs) to verify with, by default lingxi's own.
         min_agreement: least share of equal answers; by default 1 for float32, 0.98 for float16 and
             0.9 for int8.
@@ -64,6 +70,11 @@ def tflite(
             f"TFLite has no operations for this {type(task.tokenizer).__name__}; pass "
             'input="ids": the file then takes token ids, and lingxi.export.load tokenizes for it'
         )
+    if stepwise and (input != "ids" or not hasattr(task, "stepwise")):
+        raise ValueError(
+            f'stepwise needs input="ids" and a task that makes text, got input={input!r} and a '
+            f"{type(task).__name__}"
+        )
     path = pathlib.Path(path)
     if path.suffix != ".tflite":
         raise ValueError(f"path must end in .tflite, got {str(path)!r}")
@@ -74,7 +85,7 @@ def tflite(
 
     with atomic_path(path) as temporary:
         with _tokenizing_in_tflite(float32):
-            converted = _convert(float32, quantize, input, pairs, max_length)
+            converted = _convert(float32, quantize, input, pairs, max_length, stepwise)
         temporary.write_bytes(converted)
         facts = metadata.describe(
             task, quantize=quantize, input=input, pairs=pairs, max_length=max_length
@@ -88,7 +99,7 @@ def tflite(
     return report.moved_to(path)
 
 
-def _convert(task, quantize, input, pairs, max_length):
+def _convert(task, quantize, input, pairs, max_length, stepwise):
     arguments = task.tflite_arguments()
     if input == "text":
         names = ("text", "pair") if pairs else ("text",)
@@ -111,16 +122,24 @@ def _convert(task, quantize, input, pairs, max_length):
     # The converter writes a file without weights unless a tf.Module tracks the variables.
     module = tf.Module()
     module.variables_of_task = [weight.value for weight in task.weights]
-    module.answers = tf.function(answers, autograph=False)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [module.answers.get_concrete_function(**signature, **arguments)], module
-    )
+    signature |= arguments
+    graphs = {"serving_default": tf.function(answers, autograph=False)}
+    graphs["serving_default"] = graphs["serving_default"].get_concrete_function(**signature)
+    if stepwise:
+        graphs |= task.stepwise(signature)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures=graphs)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(graphs))
+        return _compact(_converted(converter, quantize, input))
+
+
+def _converted(converter, quantize, input):
     converter.allow_custom_ops = input == "text"  # TensorFlow Text's; never Flex
     if quantize is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    return _compact(converter.convert())
+    return converter.convert()
 
 
 @contextlib.contextmanager

@@ -207,6 +207,48 @@ class GenerationTask(Task):
             return {}
         return {"uniform": tf.TensorSpec([1, o.rows, o.max_tokens], tf.float32, "uniform")}
 
+    def stepwise(self, signature):
+        """Decoding by two graphs that hand on its state, for callers that go step by step.
+
+        Args:
+            signature: `{name: tf.TensorSpec}` of what `answers` takes, with static shapes.
+
+        Returns:
+            `{"prefill": …, "decode": …}`, concrete functions of named tensors. `prefill` takes the
+            inputs, `decode` all that either gave whose name begins with "state"; both also give
+            `unfinished`, bool, and what `answers` gives of the tokens so far.
+        """
+        decoder = self.decoder(self.decoding, self.stop)
+        structure = []  # of the state, once it is traced
+
+        def seen(state):
+            structure[:] = [state]
+            made = decoder.result(state)
+            return {
+                **dict(_named(state)),
+                "unfinished": decoder.unfinished(state),
+                "token_ids": made["token_ids"],
+                "lengths": made["lengths"],
+                "score": made["scores"],
+            }
+
+        def prefill(**inputs):
+            uniform = inputs.pop("uniform", None)
+            return seen(decoder.start(self.model_inputs(inputs), uniform=uniform))
+
+        def decode(**state):
+            flat = [state[name] for name, _ in _named(structure[0])]
+            return seen(decoder.advance(tf.nest.pack_sequence_as(structure[0], flat)))
+
+        prefill = tf.function(prefill, autograph=False).get_concrete_function(**signature)
+        state = {
+            name: tf.TensorSpec(tensor.shape, tensor.dtype, name)
+            for name, tensor in prefill.structured_outputs.items()
+            if name.startswith("state")
+        }
+        decode = tf.function(decode, autograph=False).get_concrete_function(**state)
+        return {"prefill": prefill, "decode": decode}
+
     def readable(self, answers):
         """`answers`, and their `text`, string `[batch, results]`."""
         token_ids, tokenizer = answers["token_ids"], self.output_tokenizer
@@ -241,6 +283,7 @@ class GenerationTask(Task):
             "num_results": self.decoding.num_results,
             "rows": self.decoding.rows,
             "draws": self.decoding.temperature > 0,
+            "searches": self.decoding.beams > 1,
             "defaults": {
                 "max_tokens": self.decoding.max_tokens,
                 "temperature": self.decoding.temperature,
@@ -295,6 +338,12 @@ def bucketed(inputs, pad_id, batch_size=None):
     return text_data.LengthBucketedBatches(
         inputs, None, batch_size or text_data.BATCH_SIZE, pad_id, "sorted"
     )
+
+
+def _named(state):
+    """`(name, tensor)` of each tensor of a nested state, in the order of `tf.nest.flatten`."""
+    tensors = tf.nest.flatten(state)
+    return [(f"state_{index:03}", tensor) for index, tensor in enumerate(tensors)]
 
 
 def _told(options):

@@ -171,10 +171,10 @@ class TextGenerator(GenerationTask):
         """Logits of tokenized inputs, as in Keras.
 
         Raises:
-            ValueError: for texts, whose logits would fill the memory.
+            TypeError: for texts, whose logits would fill the memory.
         """
         if language_data.is_text(x):
-            raise ValueError(
+            raise TypeError(
                 "predict gives the logits of tokenized inputs; for texts, use generate or score"
             )
         return super().predict(x, **kwargs)

@@ -141,7 +141,7 @@ class TestTraining:
         inputs = {"token_ids": np.array([list(b"the"), list(b"cat")])}
         found = generator.predict(inputs, verbose=0)
         np.testing.assert_allclose(found, generator(inputs), atol=1e-5)
-        with pytest.raises(ValueError, match="use generate or score"):
+        with pytest.raises(TypeError, match="use generate or score"):
             generator.predict(["the"])
 
     def test_a_block_longer_than_the_context_is_an_error(self, generator):
