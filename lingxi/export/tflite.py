@@ -65,15 +65,16 @@ def tflite(
         raise ValueError(f"quantize must be one of {QUANTIZATIONS}, got {quantize!r}")
     if input not in INPUTS:
         raise ValueError(f"input must be one of {INPUTS}, got {input!r}")
-    if input == "text" and task.tokenizer.tflite_text_in is None:
-        raise ValueError(
-            f"TFLite has no operations for this {type(task.tokenizer).__name__}; pass "
-            'input="ids": the file then takes token ids, and lingxi.export.load tokenizes for it'
-        )
     if stepwise and (input != "ids" or not hasattr(task, "stepwise")):
         raise ValueError(
             f'stepwise needs input="ids" and a task that makes text, got input={input!r} and a '
             f"{type(task).__name__}"
+        )
+    task.check_pairs(pairs)
+    if input == "text" and task.tokenizer.tflite_text_in is None:
+        raise ValueError(
+            f"TFLite has no operations for this {type(task.tokenizer).__name__}; pass "
+            'input="ids": the file then takes token ids, and lingxi.export.load tokenizes for it'
         )
     path = pathlib.Path(path)
     if path.suffix != ".tflite":

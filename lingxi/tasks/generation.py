@@ -47,6 +47,7 @@ class GenerationTask(Task):
     """
 
     verb = None
+    takes_pairs = False
 
     def __init__(self, backbone, tokenizer, max_length=None, decoding=None, stop=(), **kwargs):
         super().__init__(backbone, tokenizer, max_length, **kwargs)

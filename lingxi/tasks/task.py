@@ -40,6 +40,7 @@ class Task(keras.Model):
 
     architectures = ()
     target = "label"  # what `y` has for each text, in messages
+    takes_pairs = True  # of texts
 
     def __init__(self, backbone, tokenizer, max_length=None, **kwargs):
         super().__init__(**kwargs)
@@ -75,6 +76,11 @@ class Task(keras.Model):
             self.tokenizer.max_length,
             getattr(self.backbone.config, "max_length", self.tokenizer.max_length),
         )
+
+    def check_pairs(self, pairs):
+        """Raise ValueError if `pairs` of texts are wanted and the task takes only single ones."""
+        if pairs and not self.takes_pairs:
+            raise ValueError(f"a {type(self).__name__} takes single texts, not pairs")
 
     def static_length(self, max_length=None):
         """To how many tokens every text is padded where shapes are static; as `max_length` says."""
