@@ -1,6 +1,6 @@
 """A language model of your own texts: train it, let it write, ask it, save it.
 
-    python examples/text_generation.py --texts=shakespeare.txt [--steps=1000] [--directory=…]
+python examples/text_generation.py --texts=shakespeare.txt [--steps=1000] [--directory=…]
 """
 
 import pathlib
