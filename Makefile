@@ -23,7 +23,7 @@ format: .venv/test
 	$(BIN)/ruff format .
 
 benchmarks: .venv/reference
-	for script in import_time tokenizer checkpoint sst2 zoo tflite serving; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in import_time tokenizer checkpoint sst2 zoo tflite serving shakespeare; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf .venv runs

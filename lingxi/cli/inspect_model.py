@@ -142,6 +142,8 @@ def _metadata(content):
     if "labels" in metadata:
         yield from _labels(metadata["labels"], metadata.get("multi_label", False))
     yield "max_length", str(metadata["max_length"])
+    if "kernels" in metadata:
+        yield "kernels", f"{', '.join(metadata['kernels'])} (of tensorflow_text.tflite_registrar)"
 
 
 def _labels(labels, multi_label):

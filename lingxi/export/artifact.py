@@ -184,7 +184,7 @@ class ExportedGenerator(Artifact):
             return text_of(batch["text"][row, result], stop)
         tokenizer = self.graph.tokenizer
         ids = batch["token_ids"][row, result, : batch["lengths"][row, result]]
-        return before_stop(getattr(tokenizer, "target", tokenizer).decode(ids), stop)
+        return before_stop(getattr(tokenizer, "target", tokenizer).decode([ids])[0], stop)
 
 
 class ExportedTextGenerator(ExportedGenerator):

@@ -129,7 +129,7 @@ class GenerationTask(Task):
     def _generation(self, made, stop):
         count = int(made["lengths"])
         token_ids = made["token_ids"][:count].tolist()
-        text = before_stop(self.output_tokenizer.decode(token_ids), stop)
+        text = before_stop(self.output_tokenizer.decode([token_ids])[0], stop)
         log_probs = tuple(made["log_probs"][:count].tolist())
         return Generation(text, float(made["score"]), tuple(token_ids), log_probs)
 
@@ -301,10 +301,9 @@ class GenerationTask(Task):
             longest = np.maximum(lengths, found["lengths"][row])
             wrong.append(differs.sum() / max(longest.sum(), 1))
             if "text" in found and not wrong[-1]:
-                texts = [
-                    before_stop(self.output_tokenizer.decode(ids[:count]), self.stop)
-                    for ids, count in zip(expected["token_ids"][row], lengths, strict=True)
-                ]
+                pairs = zip(expected["token_ids"][row], lengths, strict=True)
+                texts = self.output_tokenizer.decode([ids[:count] for ids, count in pairs])
+                texts = [before_stop(text, self.stop) for text in texts]
                 made = [text_of(text, self.stop) for text in found["text"][row]]
                 wrong[-1] = float(texts != made)
         return np.array(wrong)

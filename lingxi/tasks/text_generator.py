@@ -23,8 +23,7 @@ from lingxi.tasks.progress import progress
 from lingxi.tasks.prompts import beginning_of, last_tokens, tokenized_prompts
 from lingxi.text.streaming import TextStream
 from lingxi.text.strings import as_strings
-from lingxi.training.losses import IGNORED, TokenAccuracy, TokenCrossEntropy
-from lingxi.training.perplexity import Perplexity
+from lingxi.training import IGNORED, Perplexity, TokenAccuracy, TokenCrossEntropy
 from lingxi.zoo import Gpt
 
 

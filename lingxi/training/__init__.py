@@ -3,12 +3,14 @@
 from lingxi.training.adamw import AdamW
 from lingxi.training.evaluation import TextEvaluation
 from lingxi.training.losses import IGNORED, TokenAccuracy, TokenCrossEntropy
+from lingxi.training.perplexity import Perplexity
 from lingxi.training.schedule import InverseSquareRoot, WarmupLinearDecay
 
 __all__ = [
     "IGNORED",
     "AdamW",
     "InverseSquareRoot",
+    "Perplexity",
     "TextEvaluation",
     "TokenAccuracy",
     "TokenCrossEntropy",
