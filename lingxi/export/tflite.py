@@ -1,6 +1,7 @@
 """TFLite (LiteRT): one file for a phone, raw text or token ids in, answers out."""
 
 import contextlib
+import errno
 import pathlib
 import tempfile
 
@@ -93,7 +94,7 @@ def tflite(
         )
         tokenizer = task.tokenizer
         if input == "text":
-            facts["kernels"] = sorted({*tokenizer.tflite_text_in, *tokenizer.tflite_text_out})
+            facts["kernels"] = list(task.tflite_kernels())
             tokenizer = None
         metadata.append(temporary, facts, tokenizer)
         report = verification.verify_unpublished(task, temporary, examples, min_agreement)
@@ -126,10 +127,15 @@ def _convert(task, quantize, input, pairs, max_length, stepwise):
     signature |= arguments
     graphs = {"serving_default": tf.function(answers, autograph=False)}
     graphs["serving_default"] = graphs["serving_default"].get_concrete_function(**signature)
-    if stepwise:
-        graphs |= task.stepwise(signature)
+    if not stepwise:
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([*graphs.values()], module)
+        return _compact(_converted(converter, quantize, input))
+    graphs |= task.stepwise(signature)
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures=graphs)
+        try:
+            tf.saved_model.save(module, folder, signatures=graphs)
+        except tf.errors.OpError as error:
+            raise OSError(errno.EIO, error.message) from error
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(graphs))
         return _compact(_converted(converter, quantize, input))
 

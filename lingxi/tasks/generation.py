@@ -208,6 +208,9 @@ class GenerationTask(Task):
             return {}
         return {"uniform": tf.TensorSpec([1, o.rows, o.max_tokens], tf.float32, "uniform")}
 
+    def tflite_kernels(self):
+        return (*super().tflite_kernels(), *self.output_tokenizer.tflite_text_out)
+
     def stepwise(self, signature):
         """Decoding by two graphs that hand on its state, for callers that go step by step.
 

@@ -302,6 +302,10 @@ class Task(keras.Model):
         """What else `answers` takes in a TFLite file."""
         return {}
 
+    def tflite_kernels(self):
+        """Names of the kernels of TensorFlow Text that a TFLite file from raw text needs."""
+        return self.tokenizer.tflite_text_in
+
     def export_metadata(self):
         """What an artifact must know to give plain answers, as a dict for JSON."""
         return {"task": type(self).__name__}

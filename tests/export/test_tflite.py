@@ -175,6 +175,7 @@ def test_the_file_is_also_an_archive(file, classifier, input):
         if input == "ids":
             vocabulary = archive.read("vocab.txt").decode().splitlines()
             assert vocabulary == classifier.tokenizer.vocabulary
+    kernels = ["AddFastBertNormalize", "AddFastWordpieceTokenize"]
     assert metadata == {
         "task": "TextClassifier",
         "labels": list(LABELS),
@@ -183,6 +184,7 @@ def test_the_file_is_also_an_archive(file, classifier, input):
         "input": input,
         "pairs": False,
         "max_length": 32,
+        **({"kernels": kernels} if input == "text" else {}),
     }
     assert ("vocab.txt" in packed) == (input == "ids")
     assert path.read_bytes()[4:8] == b"TFL3"
