@@ -117,11 +117,13 @@ class _Served(tf.Module):
         self.answers = tf.function(
             task.answers, input_signature=[task.tokenized_signature()], autograph=False
         )
-        self.answers_as_told = tf.function(
-            lambda inputs, told: task.answers(inputs, **told),
-            input_signature=[task.tokenized_signature(), task.serving_arguments()],
-            autograph=False,
-        )
+        arguments = task.serving_arguments()
+        if arguments:  # a function that nobody calls would be traced and saved nevertheless
+            self.answers_as_told = tf.function(
+                lambda inputs, told: task.answers(inputs, **told),
+                input_signature=[task.tokenized_signature(), arguments],
+                autograph=False,
+            )
 
 
 @contextlib.contextmanager

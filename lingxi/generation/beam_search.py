@@ -79,7 +79,8 @@ class BeamSearch(Decoder):
 
     def _grown(self, state, logits):
         """The best continuations of all rows, `[batch, candidates, …]`."""
-        scores = self.constrained(state, ops.log_softmax(logits))
+        log_probs = ops.log_softmax(logits)
+        scores = self.constrained(state, log_probs)
         scores = scores + ops.expand_dims(state["scores"], 2)  # [batch, rows, vocab]
         count = min(self.candidates, self.vocab_size)
         scores, tokens = ops.top_k(scores, count)  # [batch, rows, count]
@@ -88,7 +89,6 @@ class BeamSearch(Decoder):
         token = pick(ops.reshape(ops.cast(tokens, "int32"), (batch, -1)), best)
         parent = ops.cast(best, "int32") // count  # [batch, candidates]
 
-        log_probs = ops.log_softmax(logits)
         flat = ops.reshape(log_probs, (batch, -1))
         log_prob = pick(flat, parent * self.vocab_size + token)
         step = state["step"]

@@ -29,7 +29,7 @@ class Decoder:
         self.steps = options.max_tokens
         self.queries = options.rows  # tokens of one example that a step reads
         self.rows = self.queries  # sequences of one example that are kept
-        self.vocab_size = getattr(config, "target_vocab_size", config.vocab_size)
+        self.vocab_size = model.target_vocab_size
         self.eos_ids = _eos_ids(options, config)
         self.pad_id = _pad_id(options, config, self.eos_ids)
         self.stop_table = stop_table
@@ -145,15 +145,15 @@ class Decoder:
     def constrained(self, state, scores):
         """`scores` `[batch, rows, vocab]` after all penalties, bans and forced tokens."""
         step, model_state = state["step"], state["model"]
-        prompt, mask = model_state["prompt_ids"], model_state["prompt_mask"]
+        prompt = model_state["prompt_ids"]
         batch, length = ops.shape(prompt)
         prompt = ops.repeat(ops.expand_dims(prompt, 1), self.rows, axis=1)
         before = ops.zeros((batch, self.rows, self.steps), "int32")
         past = ops.concatenate([before, ops.cast(prompt, "int32"), state["tokens"]], axis=2)
         history = ops.slice(past, (0, 0, step), (batch, self.rows, length + self.steps))
-        count = ops.sum(ops.cast(mask, "int32"), axis=1) + step  # [batch]
+        count = model_state["prompt_lengths"] + step  # [batch, 1]
         column = ops.expand_dims(ops.arange(length + self.steps), 0)
-        real = column >= length + self.steps - ops.expand_dims(count, 1)
+        real = column >= length + self.steps - count  # [batch, past]
         real = ops.repeat(ops.expand_dims(real, 1), self.rows, axis=1)
         return self.constraints(scores, history, real, step, state["limit"])
 

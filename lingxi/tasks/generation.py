@@ -86,9 +86,7 @@ class GenerationTask(Task):
             table = None
             if stop:
                 table = generation.stop_table(stop, self.output_tokenizer.token_bytes)
-            config = self.backbone.config
-            vocab_size = getattr(config, "target_vocab_size", config.vocab_size)
-            unspelled = range(self.output_tokenizer.vocab_size, vocab_size)
+            unspelled = range(self.output_tokenizer.vocab_size, self.backbone.target_vocab_size)
             options = dataclasses.replace(options, banned=(*options.banned, *unspelled))
             self._decoders[key] = generation.decoder(self.backbone, options, table)
         return self._decoders[key]

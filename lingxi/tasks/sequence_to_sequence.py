@@ -104,8 +104,7 @@ class SequenceToSequence(GenerationTask):
 
     def metrics_example(self):
         """Targets and logits of one example."""
-        config = self.backbone.config
-        vocab_size = getattr(config, "target_vocab_size", config.vocab_size)
+        vocab_size = self.backbone.target_vocab_size
         return np.zeros((1, 1), "int32"), np.zeros((1, 1, vocab_size), "float32")
 
     def default_optimizer(self, learning_rate=None, total_steps=None):

@@ -37,9 +37,8 @@ class Backbone(keras.Model):
             if mask is not None and kwargs.get("cache") is None:  # a cache's mask is its length
                 _check_mask(name, ids, mask)
             if isinstance(ids, np.ndarray) or hasattr(ids, "numpy"):
-                vocab_size = self.config.vocab_size
-                if name.startswith("decoder"):  # Marian may have two vocabularies
-                    vocab_size = getattr(self.config, "target_vocab_size", vocab_size)
+                is_target = name.startswith("decoder")
+                vocab_size = self.target_vocab_size if is_target else self.config.vocab_size
                 _check_ids(name, keras.ops.convert_to_numpy(ids), vocab_size)
         return super().__call__(inputs, *args, **kwargs)
 
@@ -81,6 +80,11 @@ class Backbone(keras.Model):
     def config_for(cls, config, directory):
         """`config`, changed where only the weights in `directory` tell what the model has."""
         return config
+
+    @property
+    def target_vocab_size(self):
+        """Tokens that `logits` are of: Marian may have two vocabularies."""
+        return getattr(self.config, "target_vocab_size", self.config.vocab_size)
 
     @property
     def layout(self):
