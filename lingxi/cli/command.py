@@ -85,6 +85,25 @@ def check_writable(path):
         raise OSError(error.errno, f"cannot write {path}: {parent}: {error.strerror}") from error
 
 
+def check_output(output, overwrite, marker, content):
+    """Nothing of value is at the directory `output`, and it can be written.
+
+    Args:
+        overwrite: it may be replaced, if it holds the file `marker`, as a saved `content` does.
+
+    Raises:
+        FileExistsError, OSError: saying what is there.
+    """
+    if output.is_file():
+        raise FileExistsError(f"--output {output} is a file; choose a directory")
+    if output.is_dir() and any(output.iterdir()):
+        if not overwrite:
+            raise FileExistsError(f"--output {output} is not empty; --overwrite replaces it")
+        if not (output / marker).is_file():
+            raise FileExistsError(f"--output {output} holds other things than a {content}")
+    check_writable(output)
+
+
 def note(message):
     """Tell the user something beside the result, on stderr."""
     print(f"lingxi: {message}", file=sys.stderr)

@@ -11,7 +11,7 @@ import pathlib
 
 from absl import app, flags
 
-from lingxi.cli.command import check_writable, new_flags, note
+from lingxi.cli.command import check_output, new_flags, note
 from lingxi.cli.quiet import quiet_tensorflow
 from lingxi.files import atomic_path
 
@@ -63,7 +63,7 @@ def run(arguments):
     if not paths:
         raise app.UsageError("tokenizer train needs the text FILES to learn from")
     output = pathlib.Path(FLAGS.output).expanduser().absolute()
-    _check_output(output)
+    check_output(output, FLAGS.overwrite, "tokenizer_config.json", "tokenizer")
     num_lines = sum(_check_text(path) for path in paths)
     note(f"learning at most {FLAGS.vocab_size:,} tokens from {num_lines:,} lines")
     train = {"wordpiece": _wordpiece, "bpe": _bpe, "sentencepiece": _sentencepiece}[FLAGS.kind]
@@ -73,18 +73,6 @@ def run(arguments):
     with atomic_path(output) as temporary:
         tokenizer.save(temporary)
     print(f"Saved {tokenizer.vocab_size:,} tokens to {FLAGS.output}")
-
-
-def _check_output(output):
-    """Nothing of value is there, and the place can be written."""
-    if output.is_file():
-        raise FileExistsError(f"--output {output} is a file; choose a directory")
-    if output.is_dir() and any(output.iterdir()):
-        if not FLAGS.overwrite:
-            raise FileExistsError(f"--output {output} is not empty; --overwrite replaces it")
-        if not (output / "tokenizer_config.json").is_file():
-            raise FileExistsError(f"--output {output} holds other things than a tokenizer")
-    check_writable(output)
 
 
 def _check_text(path):

@@ -12,7 +12,7 @@ import sys
 from absl import app, flags
 
 from lingxi.cli import table_files
-from lingxi.cli.command import check_writable, new_flags, note
+from lingxi.cli.command import check_output, new_flags, note
 from lingxi.cli.quiet import quiet_tensorflow
 
 FLAGS = new_flags()
@@ -80,7 +80,7 @@ def run(arguments):
     if arguments:
         raise app.UsageError(f"train takes flags only, got {arguments}; see lingxi train --help")
     output = pathlib.Path(FLAGS.output).expanduser().absolute()
-    _check_output(output)
+    check_output(output, FLAGS.overwrite, "config.json", "classifier")
     data = _read(FLAGS.data)
     validation = _read(FLAGS.validation) if FLAGS.validation else None
     labels = FLAGS.labels or _labels_in(data)
@@ -121,18 +121,6 @@ def run(arguments):
     print(f"\nSaved to {FLAGS.output}; {measured} accuracy {history[key][-1]:.4f}. Next:")
     print(f'  lingxi predict --model {FLAGS.output} "a text"')
     print(f"  lingxi export --model {FLAGS.output} --format tflite --output model.tflite")
-
-
-def _check_output(output):
-    """Nothing of value is there, and the place can be written."""
-    if output.is_file():
-        raise FileExistsError(f"--output {output} is a file; choose a directory")
-    if output.is_dir() and any(output.iterdir()):
-        if not FLAGS.overwrite:
-            raise FileExistsError(f"--output {output} is not empty; --overwrite replaces it")
-        if not (output / "config.json").is_file():
-            raise FileExistsError(f"--output {output} holds other things than a classifier")
-    check_writable(output)
 
 
 def _read(path):

@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from lingxi.tasks.text_data import Batches, prepared_tfds
 from lingxi.training import IGNORED
 
 TOKENS_PER_BATCH = 4096
@@ -99,28 +100,14 @@ def _load_tfds(name, split):
     Raises:
         FileNotFoundError, ImportError, ValueError: it is not prepared, or has no two such texts.
     """
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError(
-            f"{name!r} is no file, so it is read by tensorflow-datasets: "
-            "pip install tensorflow-datasets"
-        ) from error
-    builder = tfds.builder(name)
-    if not builder.data_path.exists():
-        raise FileNotFoundError(
-            f"the data set {name!r} is not at {builder.data_path}; lingxi downloads nothing by "
-            f"itself: run tfds.builder({name!r}).download_and_prepare(), or set TFDS_DATA_DIR"
-        )
-    if split not in builder.info.splits:
-        raise ValueError(f"{name!r} has no split {split!r}; it has {list(builder.info.splits)}")
+    builder = prepared_tfds(name, split)
     keys = builder.info.supervised_keys
     features = builder.info.features
     is_text = keys and all(features[key].dtype in (str, "string", tf.string) for key in keys)
     if not is_text or len(keys) != 2:
         raise ValueError(f"{name!r} has no source and target text; its features are {features}")
     sources, targets = [], []
-    for example in tfds.as_numpy(builder.as_dataset(split=split)):
+    for example in builder.as_dataset(split=split).as_numpy_iterator():
         sources.append(example[keys[0]].decode())
         targets.append(example[keys[1]].decode())
     return sources, targets
@@ -178,7 +165,7 @@ def tokenized_pairs(dataset, encode, start_id, pad_ids, tokens_per_batch, shuffl
     return dataset.map(batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-class PairBatches:
+class PairBatches(Batches):
     """Batches of pairs of similar lengths, each padded only to its own longest texts.
 
     A batch is `(inputs, labels)`: `encoder_token_ids`, `encoder_padding_mask`, `decoder_token_ids`
@@ -224,19 +211,7 @@ class PairBatches:
     def num_examples(self):
         return len(self.sources.lengths)
 
-    @property
-    def num_batches(self):
-        return len(self.rows)
-
-    def dataset(self):
-        """A `tf.data.Dataset` of the batches; a shuffled order is drawn anew each time it runs."""
-
-        def batches():
-            if self.order == "shuffled":
-                self.rows = self._draw_batches()
-            for index in range(self.num_batches):
-                yield self[index]
-
+    def _signature(self):
         ids = tf.TensorSpec([None, None], tf.int32)
         mask = tf.TensorSpec([None, None], tf.bool)
         inputs = {
@@ -244,15 +219,9 @@ class PairBatches:
             "encoder_padding_mask": mask,
             "decoder_token_ids": ids,
         }
-        signature = (inputs, ids)
-        if self.sample_weights is not None:
-            signature += (tf.TensorSpec([None], tf.float32),)
-        dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-        cardinality = tf.data.experimental.assert_cardinality(self.num_batches)
-        # Autotuning's thread sleeps up to a minute, and the end of an epoch would wait for it.
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        return dataset.apply(cardinality).prefetch(2).with_options(options)
+        if self.sample_weights is None:
+            return inputs, ids
+        return inputs, ids, tf.TensorSpec([None], tf.float32)
 
     def __getitem__(self, index):
         rows = self.rows[index]

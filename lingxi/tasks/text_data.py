@@ -12,7 +12,35 @@ SHUFFLE_BUFFER = 10_000  # examples, of a data set of single texts
 SORT_WINDOW = 50  # batches within which shuffled texts are sorted by length
 
 
-class LengthBucketedBatches:
+class Batches:
+    """Batches in an order, which is drawn anew for every epoch if it is "shuffled".
+
+    A subclass sets `order` and `rows`, the row numbers of each batch, and writes `_draw_batches`,
+    `_signature` and `__getitem__`.
+    """
+
+    @property
+    def num_batches(self):
+        return len(self.rows)
+
+    def dataset(self):
+        """A `tf.data.Dataset` of the batches; a shuffled order is drawn anew each time it runs."""
+
+        def batches():
+            if self.order == "shuffled":
+                self.rows = self._draw_batches()
+            for index in range(self.num_batches):
+                yield self[index]
+
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=self._signature())
+        cardinality = tf.data.experimental.assert_cardinality(self.num_batches)
+        # Autotuning's thread sleeps up to a minute, and the end of an epoch would wait for it.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return dataset.apply(cardinality).prefetch(2).with_options(options)
+
+
+class LengthBucketedBatches(Batches):
     """Batches of texts of similar length, each padded only to its own longest text.
 
     Args:
@@ -43,29 +71,12 @@ class LengthBucketedBatches:
     def num_examples(self):
         return len(self.splits) - 1
 
-    @property
-    def num_batches(self):
-        return len(self.rows)
-
-    def dataset(self):
-        """A `tf.data.Dataset` of the batches; a shuffled order is drawn anew each time it runs."""
-
-        def batches():
-            if self.order == "shuffled":
-                self.rows = self._draw_batches()
-            for index in range(self.num_batches):
-                yield self[index]
-
+    def _signature(self):
         signature = ({n: tf.TensorSpec([None, None], v.dtype) for n, v in self.values.items()},)
         for values in (self.targets, self.sample_weights):
             if values is not None:
                 signature += (tf.TensorSpec([None, *values.shape[1:]], values.dtype),)
-        dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-        cardinality = tf.data.experimental.assert_cardinality(self.num_batches)
-        # Autotuning's thread sleeps up to a minute, and the end of an epoch would wait for it.
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        return dataset.apply(cardinality).prefetch(2).with_options(options)
+        return signature
 
     def _draw_batches(self):
         """Row numbers of each batch."""
@@ -165,8 +176,13 @@ def steps_per_epoch(data):
     return data["x"].num_batches
 
 
-def load_tfds(name, split):
-    """A TFDS data set such as "glue/sst2" as (features, label names of its `label`)."""
+def prepared_tfds(name, split):
+    """The builder of a TFDS data set that is on this machine and has that split.
+
+    Raises:
+        FileNotFoundError, ImportError, ValueError: it is not prepared, not readable, has no such
+            split.
+    """
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -181,6 +197,12 @@ def load_tfds(name, split):
         )
     if split not in builder.info.splits:
         raise ValueError(f"{name!r} has no split {split!r}; it has {list(builder.info.splits)}")
+    return builder
+
+
+def load_tfds(name, split):
+    """A TFDS data set such as "glue/sst2" as (features, label names of its `label`)."""
+    builder = prepared_tfds(name, split)
     features = builder.info.features
     if "label" not in features:
         raise ValueError(f"{name!r} has no feature 'label'; it has {list(features)}")
@@ -191,7 +213,7 @@ def load_tfds(name, split):
     if len(texts) not in (1, 2):
         raise ValueError(f"{name!r} needs one or two text features; it has {texts}")
     columns = {key: [] for key in (*texts, "label")}
-    for example in tfds.as_numpy(builder.as_dataset(split=split)):
+    for example in builder.as_dataset(split=split).as_numpy_iterator():
         for key, column in columns.items():
             column.append(example[key])
     label_names = getattr(features["label"], "names", None)
