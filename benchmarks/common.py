@@ -1,15 +1,20 @@
 """What the benchmarks share: real data, and timing by turns."""
 
+import contextlib
 import json
 import os
 import pathlib
 import platform
+import resource
 import statistics
 import subprocess
 import sys
 import time
+from collections import namedtuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+READY, TOOK = "lingxi-benchmark-ready", "lingxi-benchmark-took"
+REST = 0.2  # seconds until the threads of the side before have ceased to spin
 DATA = pathlib.Path(os.environ.get("LINGXI_TEST_DATA", "../shared/data"))
 
 
@@ -45,6 +50,58 @@ def by_turns(script, sides, *arguments, turns=3):
             run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             times[side] += json.loads(run.stdout.splitlines()[-1])
     return {side: statistics.median(seconds) for side, seconds in times.items()}
+
+
+Cost = namedtuple("Cost", "seconds memory")  # of a call, median; bytes of its process, peak
+
+
+def call_by_call(script, sides, *arguments, rounds=10):
+    """The `Cost` of each side, whose calls take turns: what else the machine does hits all alike.
+
+    `script --side=…` hands its call to `take_turns`. Each side is a process of its own, for the
+    reason above, and waits while the others work.
+    """
+    seconds, memory = {side: [] for side in sides}, {}
+    with contextlib.ExitStack() as stack:
+        processes = {}
+        for side in sides:
+            command = [sys.executable, script, f"--side={side}", *arguments]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            process = processes[side] = stack.enter_context(subprocess.Popen(command, **pipes))
+            stack.callback(process.kill)
+            _expect(process, READY)
+        for _ in range(rounds):
+            for side, process in processes.items():
+                time.sleep(REST)
+                print(file=process.stdin, flush=True)
+                spent, memory[side] = json.loads(_expect(process, TOOK))
+                seconds[side].append(spent)
+    return {side: Cost(statistics.median(seconds[side]), memory[side]) for side in sides}
+
+
+def take_turns(call):
+    """The other end of `call_by_call`: for each line of standard input one call that is timed.
+
+    Another goes before it: caches and threads are as in steady use.
+    """
+    call()
+    call()
+    print(READY, flush=True)
+    for _ in sys.stdin:
+        call()
+        start = time.perf_counter()
+        call()
+        spent = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(TOOK, json.dumps([spent, peak]), flush=True)
+
+
+def _expect(process, word):
+    """What follows the word that starts the next such line of a process."""
+    for line in process.stdout:
+        if line.startswith(word):
+            return line.removeprefix(word)
+    raise RuntimeError(f"{process.args} ended with {process.wait()}")
 
 
 def describe_machine():

@@ -1,7 +1,7 @@
 """GPT-2 small makes 128 tokens from a prompt of 16, greedily: tokens a second, side by side.
 
 Same random weights, same prompt, same tokens: `transformers` and CTranslate2 beside lingxi's
-SavedModel and TFLite files. Each side is a process of its own; the sides take turns.
+SavedModel and TFLite files. Each side is a process of its own; their calls take turns.
 """
 
 import json
@@ -11,16 +11,15 @@ import tempfile
 
 import numpy as np
 from absl import app, flags
-from common import DATA, by_turns, describe_machine, timed
+from common import DATA, call_by_call, describe_machine, take_turns, timed
 
 PEERS = ["transformers", "ctranslate2 float32", "ctranslate2 int8"]
 OURS = ["saved_model", "tflite float32", "tflite int8"]
 SIDE = flags.DEFINE_enum("side", None, PEERS + OURS, "internal: time this side")
 FOLDER = flags.DEFINE_string("folder", None, "internal: of the exported models")
 BATCH = flags.DEFINE_integer("batch", 1, "prompts at once")
-TURNS = flags.DEFINE_integer("turns", 3, "processes of each side")
+ROUNDS = flags.DEFINE_integer("rounds", 5, "calls of each side")
 PROMPT, TOKENS = 16, 128
-RUNS = 3  # timed, of each side and turn
 
 
 def main(_):
@@ -28,14 +27,15 @@ def main(_):
         call = CALLS[SIDE.value.split()[0]]()
         tokens = np.array(call())  # [batch, tokens]
         np.save(pathlib.Path(FOLDER.value) / f"{SIDE.value}.npy", tokens)
-        print(json.dumps(timed(call, RUNS)))
+        take_turns(call)
         return
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
         sizes = export(folder)
         sides = [side for side in PEERS + OURS if BATCH.value == 1 or "tflite" not in side]
         arguments = f"--folder={folder}", f"--batch={BATCH.value}"
-        seconds = by_turns(__file__, sides, *arguments, turns=TURNS.value)
+        costs = call_by_call(__file__, sides, *arguments, rounds=ROUNDS.value)
+        seconds = {side: cost.seconds for side, cost in costs.items()}
         made = {side: np.load(pathlib.Path(folder) / f"{side}.npy") for side in sides}
     peer = seconds["transformers"]
     for side, value in seconds.items():

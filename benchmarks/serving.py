@@ -1,15 +1,14 @@
 """A BERT-base-sized classifier on 128 tokens: SavedModel beside `transformers` on PyTorch.
 
-Same random weights, same token ids: milliseconds a call, batch 1 and 8, processes taking turns.
+Same random weights, same token ids: milliseconds a call, batch 1 and 8, the calls taking turns.
 """
 
-import json
 import os
 import tempfile
 
 import numpy as np
 from absl import app, flags
-from common import by_turns, describe_machine, sst2, timed
+from common import call_by_call, describe_machine, sst2, take_turns
 
 import lingxi
 from lingxi.zoo import preset
@@ -19,22 +18,23 @@ SIDE = flags.DEFINE_enum("side", None, SIDES, "internal: time this side")
 FOLDER = flags.DEFINE_string("folder", None, "internal: of the exported models")
 BATCH = flags.DEFINE_integer("batch", 1, "internal: texts a call")
 LENGTH = 128
-RUNS = 10  # timed, of each side and turn
+ROUNDS = 30  # of calls
 
 
 def main(_):
     if SIDE.value:
         ids = np.random.default_rng(0).integers(1000, 30000, (BATCH.value, LENGTH))
         call = transformers_call(ids) if SIDE.value == "transformers" else saved_model_call(ids)
-        print(json.dumps(timed(call, RUNS)))
+        take_turns(call)
         return
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
         reports = export(folder)
         for batch in (1, 8):
-            seconds = by_turns(__file__, SIDES, f"--folder={folder}", f"--batch={batch}")
-            peer, float32, bfloat16 = seconds.values()
-            times = ", ".join(f"{side} {value * 1e3:.1f} ms" for side, value in seconds.items())
+            arguments = f"--folder={folder}", f"--batch={batch}"
+            costs = call_by_call(__file__, SIDES, *arguments, rounds=ROUNDS // batch + 6)
+            peer, float32, bfloat16 = (cost.seconds for cost in costs.values())
+            times = ", ".join(f"{side} {c.seconds * 1e3:.1f} ms" for side, c in costs.items())
             print(f"batch {batch}: {times}")
             print(f"  float32 is {peer / float32:.2f} times as fast as transformers", end=", ")
             print(f"bfloat16 {float32 / bfloat16:.2f} times as fast as float32")

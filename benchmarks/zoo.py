@@ -3,27 +3,20 @@
     python benchmarks/zoo.py [--models=gpt2_small,t5_small] [--precision=float32|bfloat16]
 
 The same sizes, random weights and token ids, batch 4 of 128 tokens (T5: 128 in, 64 out); training
-with dropout, AdamW and gradients clipped to norm 1; processes by turns. bfloat16: the forward pass
+with dropout, AdamW and gradients clipped to norm 1; calls by turns. bfloat16: the forward pass
 wholly, training by `mixed_bfloat16` and autocast. Memory: the peak of the training processes.
 """
 
-import json
-import resource
-import statistics
-import subprocess
-import sys
-
 import numpy as np
 from absl import app, flags
-from common import describe_machine, timed
+from common import call_by_call, describe_machine, take_turns
 
 MODELS = flags.DEFINE_list("models", ["gpt2_small", "t5_small"], "presets to measure")
 PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "of both sides")
-TURNS = flags.DEFINE_integer("turns", 3, "processes of each side")
+ROUNDS = flags.DEFINE_integer("rounds", 15, "calls of each side")
 SIDE = flags.DEFINE_string("side", None, "internal: library, model and what to time")
 
 BATCH, LENGTH, TARGET_LENGTH = 4, 128, 64
-RUNS = 8  # timed, of each side and turn
 LEARNING_RATE = 1e-4
 
 
@@ -34,35 +27,20 @@ def main(_):
             "lingxi": {"forward": lingxi_forward, "training": lingxi_training},
             "transformers": {"forward": pytorch_forward, "training": pytorch_training},
         }[library][what]
-        seconds = timed(prepare(model, inputs_of(model)), RUNS)
-        print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
+        take_turns(prepare(model, inputs_of(model)))
         return
     print(describe_machine(), PRECISION.value)
     for model in MODELS.value:
         for what in ("forward", "training"):
-            seconds, memory = {}, {}
-            for _ in range(TURNS.value):
-                for library in ("transformers", "lingxi"):
-                    run = subprocess.run(
-                        [
-                            sys.executable,
-                            __file__,
-                            f"--side={library},{model},{what}",
-                            f"--precision={PRECISION.value}",
-                        ],
-                        stdout=subprocess.PIPE,
-                        text=True,
-                        check=True,
-                    )
-                    times, peak = json.loads(run.stdout.splitlines()[-1])
-                    seconds.setdefault(library, []).extend(times)
-                    memory.setdefault(library, []).append(peak)
-            theirs, ours = (statistics.median(times) for times in seconds.values())
-            line = f"{model} {what}: transformers {theirs * 1e3:.0f} ms, lingxi {ours * 1e3:.0f} ms"
-            line += f", {theirs / ours:.2f} times as fast"
+            sides = [f"{library},{model},{what}" for library in ("transformers", "lingxi")]
+            precision = f"--precision={PRECISION.value}"
+            costs = call_by_call(__file__, sides, precision, rounds=ROUNDS.value)
+            theirs, ours = costs.values()
+            line = f"{model} {what}: transformers {theirs.seconds * 1e3:.0f} ms, "
+            line += f"lingxi {ours.seconds * 1e3:.0f} ms, "
+            line += f"{theirs.seconds / ours.seconds:.2f} times as fast"
             if what == "training":
-                theirs, ours = (statistics.median(peaks) for peaks in memory.values())
-                line += f"; {ours / 1e9:.2f} GB, {ours / theirs:.2f} of theirs"
+                line += f"; {ours.memory / 1e9:.2f} GB, {ours.memory / theirs.memory:.2f} of theirs"
             print(line, flush=True)
 
 
