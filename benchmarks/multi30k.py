@@ -18,7 +18,7 @@ def main(_):
         read_pairs(*(DATA / "multi30k" / f"{split}.{language}.gz" for language in ("en", "de")))
         for split in ("train", "test_2016")
     )
-    run(Translator, train, held_out, ("bleu", "chrf"), vocab_size=8000, max_tokens=64)
+    run(Translator, train, held_out, ("bleu", "chrf"), vocab_size=4000, max_tokens=64)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,7 @@ class TokenCrossEntropy(keras.losses.Loss):
     """Cross-entropy of the next token, the mean over all tokens that are not `IGNORED`.
 
     With label smoothing ε (Szegedy et al. 2016, section 7) the target is `1 − ε` on the label plus
-    `ε / V` on each of the `V` tokens, so with logits `z` and label `y` the loss of a token is
-
-        log Σ exp z − (1 − ε) z_y − ε mean(z),
-
-    which needs no one-hot vectors.
+    `ε / V` on each of the `V` tokens.
 
     Args:
         label_smoothing: ε.
@@ -44,11 +40,12 @@ class TokenCrossEntropy(keras.losses.Loss):
         batch, seq, vocab_size = ops.shape(y_pred)
         logits = ops.reshape(ops.cast(y_pred, "float32"), (batch * seq, vocab_size))
         labels = ops.reshape(ops.maximum(ops.cast(y_true, "int32"), 0), (batch * seq,))
-        losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         if self.label_smoothing:
-            row = ops.arange(batch * seq, dtype="int32") * vocab_size
-            chosen = ops.take(ops.reshape(logits, (-1,)), row + labels)  # z_y
-            losses = losses + self.label_smoothing * (chosen - ops.mean(logits, axis=-1))
+            targets = ops.one_hot(labels, vocab_size) * (1.0 - self.label_smoothing)
+            targets = targets + self.label_smoothing / vocab_size
+            losses = ops.categorical_crossentropy(targets, logits, from_logits=True)
+        else:
+            losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         return ops.reshape(losses, (batch, seq))
 
     def get_config(self):
