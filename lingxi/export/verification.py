@@ -109,7 +109,7 @@ def verify(task, path, examples=None, min_agreement=None):
 
     errors = np.array([task.disagreement(expected, answers) for answers in found])
     agreement = float(np.mean(errors.max(axis=0) < TIE))
-    difference = float(np.max([_difference(expected, answers) for answers in found]))
+    difference = float(np.max([task.difference(expected, answers) for answers in found]))
     precision = facts.get("precision") or facts.get("quantize") or "float32"
     wanted = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
     if not np.isfinite(difference) or agreement < wanted:
@@ -159,17 +159,6 @@ def _as_list(examples):
             f"got {len(columns[0])} texts and {len(columns[1])} pairs; each text needs its pair"
         )
     return list(zip(*columns, strict=True))
-
-
-def _difference(expected, found):
-    """The largest between numbers that both have; NaN if one is."""
-    return np.max(
-        [
-            np.abs(found[name] - values).max()
-            for name, values in expected.items()
-            if values.dtype.kind == "f"
-        ]
-    )
 
 
 def _row(answers, index):

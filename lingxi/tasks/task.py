@@ -310,6 +310,16 @@ class Task(keras.Model):
         """What an artifact must know to give plain answers, as a dict for JSON."""
         return {"task": type(self).__name__}
 
+    def difference(self, expected, found):
+        """The largest between numbers that the answers of task and artifact both have."""
+        return np.max(
+            [
+                np.abs(found[name] - values).max()
+                for name, values in expected.items()
+                if values.dtype.kind == "f"
+            ]
+        )
+
     # Presets
 
     @classmethod

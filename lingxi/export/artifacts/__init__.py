@@ -1,0 +1,1 @@
+"""Exported tasks, run from Python: one file for each kind of verb."""
