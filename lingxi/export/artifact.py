@@ -4,15 +4,18 @@ import importlib
 import pathlib
 
 from lingxi.export import examples, metadata
-from lingxi.export.graphs import SavedModelGraph, TFLiteGraph, stacked
+from lingxi.export.graphs import SavedModelGraph, TFLiteGraph
 from lingxi.tasks.progress import progress
-from lingxi.tasks.text_data import BATCH_SIZE, split_pairs
+from lingxi.tasks.text_data import BATCH_SIZE, split_pairs, stacked
 from lingxi.text.strings import as_strings
 
 ARTIFACTS = {  # task in the metadata: module of `lingxi.export.artifacts`, and class
+    "QuestionAnswerer": ("question_answerer", "ExportedQuestionAnswerer"),
     "Summarizer": ("generation", "ExportedSummarizer"),
     "TextClassifier": ("text_classifier", "ExportedTextClassifier"),
+    "TextEmbedder": ("text_embedder", "ExportedTextEmbedder"),
     "TextGenerator": ("generation", "ExportedTextGenerator"),
+    "TokenClassifier": ("token_classifier", "ExportedTokenClassifier"),
     "Translator": ("generation", "ExportedTranslator"),
 }
 

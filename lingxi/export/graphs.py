@@ -8,6 +8,7 @@ from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
 
 from lingxi import text
 from lingxi.export import metadata
+from lingxi.tasks.text_data import stacked
 
 
 class SavedModelGraph:
@@ -138,24 +139,6 @@ class TFLiteGraph:
                 for details in (runner.get_input_details(), runner.get_output_details())
             )
         return described
-
-
-def stacked(batches):
-    """One dict of arrays from several of `[batch, …]`; shorter ones get zeros, or empty strings."""
-    batches = list(batches)
-    together = {}
-    for name, first in batches[0].items():
-        parts = [batch[name] for batch in batches]
-        widest = np.max([part.shape[1:] for part in parts], axis=0).astype(int)
-        fill = b"" if first.dtype == object else 0
-        together[name] = np.concatenate([_widened(part, widest, fill) for part in parts])
-    return together
-
-
-def _widened(array, shape, fill):
-    """`array` `[batch, …]` with axes after the first one as long as `shape` says."""
-    margins = [(0, 0), *((0, int(n) - m) for n, m in zip(shape, array.shape[1:], strict=True))]
-    return np.pad(array, margins, constant_values=fill)
 
 
 def _arrays(tensors):

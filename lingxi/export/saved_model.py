@@ -56,7 +56,7 @@ def saved_model(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
-    task.check_pairs(pairs)
+    pairs = task.check_pairs(pairs)
     directory = pathlib.Path(directory)
     if version is None:
         version = max(versions(directory), default=0) + 1

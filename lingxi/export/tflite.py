@@ -71,10 +71,11 @@ def tflite(
             f'stepwise needs input="ids" and a task that makes text, got input={input!r} and a '
             f"{type(task).__name__}"
         )
-    task.check_pairs(pairs)
-    if input == "text" and task.tokenizer.tflite_text_in is None:
+    pairs = task.check_pairs(pairs)
+    if input == "text" and not task.reads_text_in_tflite:
         raise ValueError(
-            f"TFLite has no operations for this {type(task.tokenizer).__name__}; pass "
+            f"TFLite has no operations for raw text into a {type(task).__name__} with this "
+            f"{type(task.tokenizer).__name__}; pass "
             'input="ids": the file then takes token ids, and lingxi.export.load tokenizes for it'
         )
     path = pathlib.Path(path)

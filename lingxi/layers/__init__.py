@@ -2,6 +2,7 @@
 
 from lingxi.layers.activation import get_activation
 from lingxi.layers.attention import MultiHeadAttention
+from lingxi.layers.crf import LinearChainCrf
 from lingxi.layers.dense import Dense
 from lingxi.layers.embedding import (
     PositionEmbedding,
@@ -20,6 +21,7 @@ __all__ = [
     "Dense",
     "FeedForward",
     "LayerNorm",
+    "LinearChainCrf",
     "MultiHeadAttention",
     "Pooler",
     "PositionEmbedding",

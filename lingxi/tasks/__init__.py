@@ -2,22 +2,32 @@
 
 from lingxi.tasks.generation import Generation
 from lingxi.tasks.prompting import Dialogue, few_shot
+from lingxi.tasks.question_answerer import Answer, QuestionAnswerer
+from lingxi.tasks.retrieval import Hit
 from lingxi.tasks.summarizer import Summarizer
 from lingxi.tasks.task import Task
 from lingxi.tasks.text_classifier import Classification, TextClassifier
+from lingxi.tasks.text_embedder import TextEmbedder
 from lingxi.tasks.text_generator import Choice, Score, TextGenerator
+from lingxi.tasks.token_classifier import Entity, TokenClassifier
 from lingxi.tasks.translator import Translator
 
 __all__ = [
+    "Answer",
     "Choice",
     "Classification",
     "Dialogue",
+    "Entity",
     "Generation",
+    "Hit",
+    "QuestionAnswerer",
     "Score",
     "Summarizer",
     "Task",
     "TextClassifier",
+    "TextEmbedder",
     "TextGenerator",
+    "TokenClassifier",
     "Translator",
     "few_shot",
 ]

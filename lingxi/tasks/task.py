@@ -41,6 +41,7 @@ class Task(keras.Model):
     architectures = ()
     target = "label"  # what `y` has for each text, in messages
     takes_pairs = True  # of texts
+    takes_only_pairs = False
 
     def __init__(self, backbone, tokenizer, max_length=None, **kwargs):
         super().__init__(**kwargs)
@@ -78,9 +79,14 @@ class Task(keras.Model):
         )
 
     def check_pairs(self, pairs):
-        """Raise ValueError if `pairs` of texts are wanted and the task takes only single ones."""
+        """Whether an artifact takes pairs of texts, where `pairs` says what is wanted.
+
+        Raises:
+            ValueError: pairs, of a task that takes only single texts.
+        """
         if pairs and not self.takes_pairs:
             raise ValueError(f"a {type(self).__name__} takes single texts, not pairs")
+        return pairs or self.takes_only_pairs
 
     def static_length(self, max_length=None):
         """To how many tokens every text is padded where shapes are static; as `max_length` says."""
@@ -237,19 +243,7 @@ class Task(keras.Model):
 
     def _run(self, graph, x, batch_size, verbose, description, max_length=None):
         batches = self._raw_batches(x, None, batch_size, "sorted", max_length=max_length)
-        outputs = tf.nest.map_structure(
-            lambda spec: np.zeros(
-                (batches.num_examples, *spec.shape[1:]), spec.dtype.as_numpy_dtype
-            ),
-            graph.get_concrete_function().structured_outputs,
-        )
-        for step in progress(batches.num_batches, description, verbose):
-            (inputs,) = batches[step]
-            for array, values in zip(
-                tf.nest.flatten(outputs), tf.nest.flatten(graph(inputs)), strict=True
-            ):
-                array[batches.rows[step]] = values.numpy()
-        return outputs
+        return run_batches(graph, batches, verbose, description)
 
     @functools.cached_property
     def _answers_graph(self):
@@ -305,6 +299,11 @@ class Task(keras.Model):
     def tflite_kernels(self):
         """Names of the kernels of TensorFlow Text that a TFLite file from raw text needs."""
         return self.tokenizer.tflite_text_in
+
+    @property
+    def reads_text_in_tflite(self):
+        """Whether TFLite has the operations from raw text to what the model takes."""
+        return self.tokenizer.tflite_text_in is not None
 
     def export_metadata(self):
         """What an artifact must know to give plain answers, as a dict for JSON."""
@@ -398,6 +397,28 @@ class Task(keras.Model):
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
+
+
+def run_batches(graph, batches, verbose, description):
+    """What `graph` gives for all batches: arrays `[examples, …]`, in the order of the examples.
+
+    An axis of unknown length is that of the tokens.
+    """
+    outputs = tf.nest.map_structure(
+        lambda spec: np.zeros(
+            [batches.num_examples, *(n or batches.longest for n in spec.shape[1:])],
+            spec.dtype.as_numpy_dtype,
+        ),
+        graph.get_concrete_function().structured_outputs,
+    )
+    for step in progress(batches.num_batches, description, verbose):
+        inputs = batches[step][0]
+        for array, values in zip(
+            tf.nest.flatten(outputs), tf.nest.flatten(graph(inputs)), strict=True
+        ):
+            used = tuple(slice(length) for length in values.shape[1:])
+            array[(batches.rows[step], *used)] = values.numpy()
+    return outputs
 
 
 def check_equally_many(inputs, values, name):

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from lingxi.training.losses import IGNORED
+
 BATCH_SIZE = 32
 SHUFFLE_BUFFER = 10_000  # examples, of a data set of single texts
 SORT_WINDOW = 50  # batches within which shuffled texts are sorted by length
@@ -46,9 +48,9 @@ class LengthBucketedBatches(Batches):
     Args:
         inputs: dict of ragged tensors `[examples, (seq)]`, as a tokenizer returns with
             `padding=None`.
-        targets: array `[examples, …]` or None.
+        targets: array `[examples, …]`; ragged `[examples, (seq)]`, as long as the inputs; or None.
         batch_size: examples a batch.
-        pad_id: fills `token_ids`.
+        pad_id: fills `token_ids`; other inputs get zeros, ragged targets `IGNORED`.
         order: "sorted" by length; "given"; or "shuffled": drawn anew every epoch, sorted by
             length within windows of `SORT_WINDOW` batches and cut into batches, which are
             shuffled again, so that hardly any padding is left and every batch but one is full.
@@ -59,8 +61,11 @@ class LengthBucketedBatches(Batches):
     def __init__(self, inputs, targets, batch_size, pad_id, order, seed=None, sample_weights=None):
         self.splits = inputs["token_ids"].row_splits.numpy()
         self.values = {name: ragged.flat_values.numpy() for name, ragged in inputs.items()}
-        self.fill = {"token_ids": pad_id, "segment_ids": 0, "padding_mask": False}
+        self.pad_id = pad_id
         self.targets = targets
+        if isinstance(targets, tf.RaggedTensor):
+            self.targets = targets.flat_values.numpy()
+        self.has_sequences = self.targets is not targets
         self.sample_weights = sample_weights
         self.batch_size = batch_size
         self.order = order
@@ -71,11 +76,19 @@ class LengthBucketedBatches(Batches):
     def num_examples(self):
         return len(self.splits) - 1
 
+    @property
+    def longest(self):
+        """Tokens of the longest text."""
+        return int(np.diff(self.splits).max(initial=0))
+
     def _signature(self):
         signature = ({n: tf.TensorSpec([None, None], v.dtype) for n, v in self.values.items()},)
-        for values in (self.targets, self.sample_weights):
-            if values is not None:
-                signature += (tf.TensorSpec([None, *values.shape[1:]], values.dtype),)
+        if self.has_sequences:
+            signature += (tf.TensorSpec([None, None], self.targets.dtype),)
+        elif self.targets is not None:
+            signature += (tf.TensorSpec([None, *self.targets.shape[1:]], self.targets.dtype),)
+        if self.sample_weights is not None:
+            signature += (tf.TensorSpec([None], self.sample_weights.dtype),)
         return signature
 
     def _draw_batches(self):
@@ -99,12 +112,36 @@ class LengthBucketedBatches(Batches):
         column = np.arange(lengths.max())  # [seq]
         real = column < lengths[:, np.newaxis]  # [batch, seq]
         position = np.where(real, starts[:, np.newaxis] + column, 0)
-        inputs = {
-            name: np.where(real, values[position], self.fill[name]).astype(values.dtype)
-            for name, values in self.values.items()
-        }
-        extras = (self.targets, self.sample_weights)
-        return (inputs, *(values[rows] for values in extras if values is not None))
+
+        def padded(values, fill):
+            return np.where(real, values[position], fill).astype(values.dtype)
+
+        batch = (
+            {n: padded(v, self.pad_id if n == "token_ids" else 0) for n, v in self.values.items()},
+        )
+        if self.has_sequences:
+            batch += (padded(self.targets, IGNORED),)
+        elif self.targets is not None:
+            batch += (self.targets[rows],)
+        return batch if self.sample_weights is None else (*batch, self.sample_weights[rows])
+
+
+def stacked(batches):
+    """One dict of arrays from several of `[batch, …]`; shorter ones get zeros, or empty strings."""
+    batches = list(batches)
+    together = {}
+    for name, first in batches[0].items():
+        parts = [batch[name] for batch in batches]
+        widest = np.max([part.shape[1:] for part in parts], axis=0).astype(int)
+        fill = b"" if first.dtype == object else 0
+        together[name] = np.concatenate([_widened(part, widest, fill) for part in parts])
+    return together
+
+
+def _widened(array, shape, fill):
+    """`array` `[batch, …]` with axes after the first one as long as `shape` says."""
+    margins = [(0, 0), *((0, int(n) - m) for n, m in zip(shape, array.shape[1:], strict=True))]
+    return np.pad(array, margins, constant_values=fill)
 
 
 def _cuts(length, size):

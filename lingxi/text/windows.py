@@ -15,6 +15,8 @@ class Windows(NamedTuple):
         inputs: what a backbone takes, `[windows, seq]`: see `Tokenizer.__call__`.
         starts, ends: int32 `[windows, seq]`, where in its text each token stands, in characters of
             Python's `str`; (0, 0) for special tokens, padding, and tokens of the question.
+        tokens: int32 `[windows, seq]`, the number of each token among those of all texts, -1 where
+            there is none.
         rows: int32 `[windows]`, the number of the text.
         token_windows, token_positions: int32 `[batch, (tokens)]`: of the windows that hold a
             token, the one in which it stands furthest from the edge, and its column there.
@@ -23,6 +25,7 @@ class Windows(NamedTuple):
     inputs: dict[str, tf.Tensor]
     starts: tf.Tensor
     ends: tf.Tensor
+    tokens: tf.Tensor
     rows: tf.Tensor
     token_windows: tf.RaggedTensor
     token_positions: tf.RaggedTensor
@@ -68,8 +71,8 @@ def windows(
     held = tf.minimum(tf.gather(room, rows), tf.gather(lengths, rows) - first)  # [windows]
 
     window_splits = tf.concat([[0], tf.cumsum(held)], axis=0)
-    origin = tf.cast(tf.gather(ids.row_starts(), rows), tf.int32) + first - window_splits[:-1]
-    index = tf.range(window_splits[-1]) + tf.repeat(origin, held)
+    origin = tf.cast(tf.gather(ids.row_starts(), rows), tf.int32) + first  # [windows]
+    index = tf.range(window_splits[-1]) + tf.repeat(origin - window_splits[:-1], held)
     parts = [
         [ragged(tf.gather(v.flat_values, index), window_splits, rows) for v in (ids, starts, ends)]
     ]
@@ -87,6 +90,14 @@ def windows(
         with_segments=tokenizer.has_segments,
     )
 
+    if questions is None:
+        margin = tf.fill(tf.shape(lengths), num_before)  # columns before the text, [batch]
+    else:
+        margin = num_before + asked_lengths
+    column = tf.expand_dims(tf.range(tf.shape(packed["token_ids"])[1]), 0)
+    column = column - tf.expand_dims(tf.gather(margin, rows), 1)  # [windows, seq], in the window
+    is_token = (column >= 0) & (column < tf.expand_dims(held, 1))
+
     # Token `t` is half the overlap or more from the edges of window `(t - overlap / 2) / step`.
     token_rows = tf.cast(ids.value_rowids(), tf.int32)  # [tokens]
     token = tf.range(tf.size(token_rows)) - tf.cast(
@@ -96,12 +107,11 @@ def windows(
     window = tf.clip_by_value(
         (token - overlap // 2) // own_step, 0, tf.gather(counts, token_rows) - 1
     )
-    position = token - window * own_step + num_before
-    if questions is not None:
-        position = position + tf.gather(asked_lengths, token_rows)
+    position = token - window * own_step + tf.gather(margin, token_rows)
     return Windows(
         starts=packed.pop("starts"),
         ends=packed.pop("ends"),
+        tokens=tf.where(is_token, column + tf.expand_dims(origin, 1), -1),
         inputs=packed,
         rows=rows,
         token_windows=ids.with_flat_values(tf.gather(before, token_rows) + window),

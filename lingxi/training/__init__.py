@@ -1,6 +1,13 @@
 """Optimizers, schedules, losses, and evaluation by what a model writes."""
 
 from lingxi.training.adamw import AdamW
+from lingxi.training.contrastive import (
+    CosineCorrelation,
+    CosineLoss,
+    InBatchNegatives,
+    RetrievalAccuracy,
+)
+from lingxi.training.entities import EntityReport, EntityScores, entity_report
 from lingxi.training.evaluation import TextEvaluation
 from lingxi.training.losses import IGNORED, TokenAccuracy, TokenCrossEntropy
 from lingxi.training.perplexity import Perplexity
@@ -9,10 +16,17 @@ from lingxi.training.schedule import InverseSquareRoot, WarmupLinearDecay
 __all__ = [
     "IGNORED",
     "AdamW",
+    "CosineCorrelation",
+    "CosineLoss",
+    "EntityReport",
+    "EntityScores",
+    "InBatchNegatives",
     "InverseSquareRoot",
     "Perplexity",
+    "RetrievalAccuracy",
     "TextEvaluation",
     "TokenAccuracy",
     "TokenCrossEntropy",
     "WarmupLinearDecay",
+    "entity_report",
 ]

@@ -74,7 +74,7 @@ def write(directory, config, table, tokenizer=None, others=None):
         config: the contents of `config.json`.
         table: list of `lingxi.zoo.checkpoint.Tensors`, for `model.safetensors`.
         tokenizer: whose files go there too.
-        others: `{file name: contents}` of further JSON files.
+        others: `{file name: contents}` of further JSON files; a name may have a folder before it.
 
     Raises:
         FileExistsError: what is there is no model.
@@ -92,6 +92,7 @@ def write(directory, config, table, tokenizer=None, others=None):
             tokenizer.save(temporary)
         for name, contents in {CONFIG_NAME: config, **(others or {})}.items():
             text = json.dumps(contents, indent=2, ensure_ascii=False) + "\n"
+            (temporary / name).parent.mkdir(exist_ok=True)
             (temporary / name).write_text(text, "utf-8")
         checkpoint.save(table, temporary / checkpoint.WEIGHTS_NAME)
 

@@ -19,6 +19,7 @@ _FIELDS = {
 }
 _ACCEPTED = {"position_embedding_type": "absolute", "is_decoder": False}
 _HEADS = (
+    "crf.*",
     "embeddings.position_ids",
     "cls.*",
     "lm_head.*",

@@ -1,0 +1,110 @@
+"""Comparing embeddings, and finding the nearest, for tasks and artifacts that embed texts."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+BLOCK = 4096  # queries, and texts of the corpus, that are compared at once: 64 MB of scores
+QUERY_PROMPTS = ("query",)
+CORPUS_PROMPTS = ("document", "passage", "corpus")  # the first that there is
+
+
+@dataclasses.dataclass(frozen=True)
+class Hit:
+    """One found text.
+
+    Attributes:
+        index: in the corpus.
+        score: cosine with the query.
+        text: of the corpus, or None if that was given as embeddings.
+    """
+
+    index: int
+    score: float
+    text: str | None = None
+
+
+def similarity(embed, a, b):
+    """Cosines of all of `a` with all of `b`: float32 `[a, b]`.
+
+    Args:
+        embed: a function from texts to embeddings.
+        a, b: lists of texts, or float arrays of embeddings `[texts, dim]`; one str or one
+            embedding has no axis in the result.
+    """
+    a, b = (unit(x if is_embeddings(x) else embed(x)) for x in (a, b))
+    return a @ b.T
+
+
+def search(embed, prompts, queries, corpus, top_k, block):
+    """Of each query, the most similar texts of the corpus: a list of `Hit`, the best first.
+
+    Args:
+        embed: a function from texts and the name of a prompt, or None, to embeddings.
+        prompts: `{name: text}`; one for queries and one for the corpus are used if there are such.
+        queries: texts, or embeddings `[queries, dim]`; for one str or one embedding one list is
+            returned, else a list of lists.
+        corpus: texts, or embeddings `[texts, dim]`.
+        top_k: hits of a query; fewer only if the corpus has fewer texts.
+        block: how many queries are compared with how many texts at once.
+
+    Raises:
+        ValueError: a `top_k` or `block` below 1, or embeddings of other shapes.
+    """
+    if top_k < 1 or block < 1:
+        raise ValueError(f"top_k and block must be at least 1, got {top_k} and {block}")
+    texts = None if is_embeddings(corpus) else list(corpus)
+    vectors = [
+        np.asarray(x) if is_embeddings(x) else embed(x, _first_of(prompts, names))
+        for x, names in ((queries, QUERY_PROMPTS), (corpus, CORPUS_PROMPTS))
+    ]
+    is_one = vectors[0].ndim == 1
+    query, found = np.atleast_2d(vectors[0]), vectors[1]
+    if query.ndim != 2 or found.ndim != 2 or query.shape[1] != found.shape[1]:
+        raise ValueError(
+            "queries and corpus must be texts or embeddings [texts, dim] of the same dim, got "
+            f"embeddings of {list(vectors[0].shape)} and {list(found.shape)}"
+        )
+    answers = []
+    for start in range(0, len(query), block):
+        indices, scores = _nearest(query[start : start + block], found, top_k, block)
+        for row in zip(indices.tolist(), scores.tolist(), strict=True):
+            found_here = zip(*row, strict=True)
+            answers.append([Hit(i, s, None if texts is None else texts[i]) for i, s in found_here])
+    return answers[0] if is_one else answers
+
+
+def is_embeddings(x):
+    """Whether `x` is an array of numbers, not texts."""
+    return hasattr(x, "dtype") and np.dtype(getattr(x.dtype, "name", x.dtype)).kind == "f"
+
+
+def unit(embeddings):
+    """`[…, dim]` at length 1, float32; zeros stay zeros."""
+    embeddings = np.asarray(embeddings, "float32")
+    length = np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    return embeddings / np.maximum(length, 1e-12)
+
+
+def _nearest(query, corpus, top_k, block):
+    """Indices and cosines of the nearest rows of the corpus, the first of equal ones: `[query, k]`.
+
+    The best so far stand before each block, so `top_k` of both is exact and keeps their order.
+    """
+    query = unit(query)
+    best = tf.zeros([len(query), 0])
+    indices = tf.zeros([len(query), 0], tf.int64)
+    for start in range(0, len(corpus), block):
+        scores = tf.matmul(query, unit(corpus[start : start + block]), transpose_b=True)
+        here = tf.range(start, start + scores.shape[1], dtype=tf.int64)
+        here = tf.broadcast_to(here, scores.shape)
+        best, place = tf.math.top_k(
+            tf.concat([best, scores], axis=1), min(top_k, best.shape[1] + scores.shape[1])
+        )
+        indices = tf.gather(tf.concat([indices, here], axis=1), place, batch_dims=1)
+    return indices.numpy(), best.numpy()
+
+
+def _first_of(prompts, names):
+    return next((name for name in names if prompts.get(name)), None)
