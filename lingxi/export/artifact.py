@@ -15,6 +15,7 @@ ARTIFACTS = {  # task in the metadata: module of `lingxi.export.artifacts`, and 
     "TextClassifier": ("text_classifier", "ExportedTextClassifier"),
     "TextEmbedder": ("text_embedder", "ExportedTextEmbedder"),
     "TextGenerator": ("generation", "ExportedTextGenerator"),
+    "TextRegressor": ("text_regressor", "ExportedTextRegressor"),
     "TokenClassifier": ("token_classifier", "ExportedTokenClassifier"),
     "Translator": ("generation", "ExportedTranslator"),
 }

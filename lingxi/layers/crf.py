@@ -96,8 +96,8 @@ class LinearChainCrf(keras.layers.Layer):
         return ops.where(ops.expand_dims(mask, -1), ops.cast(scores, "float32"), 0.0), mask
 
     def _weights(self):
-        weights = (self.transitions, self.start_scores, self.end_scores)
-        return tuple(ops.convert_to_tensor(weight) for weight in weights)
+        """Their values, as `custom_gradient` takes no variables."""
+        return [ops.copy(w) for w in (self.transitions, self.start_scores, self.end_scores)]
 
     def _path_score(self, scores, tag_ids, mask):
         """`s(y)`, `[batch]`."""
@@ -140,20 +140,23 @@ def _log_partition(scores, mask, transitions, start, end):
             tags = _marginals(scores, mask, forward, backward)
             tags = tags * ops.reshape(upstream, (-1, 1, 1))
 
-            first = _is_first(mask)
-            last = ops.flip(_is_first(ops.flip(mask, 1)), 1)
+            is_first = _is_first(mask)
+            is_last = ops.flip(_is_first(ops.flip(mask, 1)), 1)
             starts, ends = (
-                ops.sum(ops.where(ops.expand_dims(at, 2), tags, 0.0), axis=(0, 1))
-                for at in (first, last)
+                ops.sum(ops.where(ops.expand_dims(here, 2), tags, 0.0), axis=(0, 1))
+                for here in (is_first, is_last)
             )
 
             before = ops.expand_dims(_first_state(start, scores), 0)
             before = ops.concatenate([before, forward], axis=0)[:-1]
             pairs = ops.expand_dims(before, 3) + transitions + ops.expand_dims(backward, 2)
-            pairs = ops.softmax(pairs, axis=(2, 3))  # [seq, batch, from, to]
-            goes_on = ops.transpose(ops.logical_and(mask, ops.logical_not(first)))
+            batch, length, num_tags = ops.shape(scores)
+            pairs = ops.reshape(pairs, (length, batch, num_tags * num_tags))  # (from, to)
+            pairs = ops.softmax(pairs, axis=-1)
+            goes_on = ops.transpose(ops.logical_and(mask, ops.logical_not(is_first)))
             weight = ops.where(goes_on, ops.expand_dims(upstream, 0), 0.0)  # [seq, batch]
-            return tags, ops.einsum("sb,sbft->ft", weight, pairs), starts, ends
+            steps = ops.sum(ops.expand_dims(weight, 2) * pairs, axis=(0, 1))
+            return tags, ops.reshape(steps, (num_tags, num_tags)), starts, ends
 
         return ops.logsumexp(last + end, axis=-1), gradient
 

@@ -9,6 +9,7 @@ from lingxi.tasks.task import Task
 from lingxi.tasks.text_classifier import Classification, TextClassifier
 from lingxi.tasks.text_embedder import TextEmbedder
 from lingxi.tasks.text_generator import Choice, Score, TextGenerator
+from lingxi.tasks.text_regressor import TextRegressor
 from lingxi.tasks.token_classifier import Entity, TokenClassifier
 from lingxi.tasks.translator import Translator
 
@@ -27,6 +28,7 @@ __all__ = [
     "TextClassifier",
     "TextEmbedder",
     "TextGenerator",
+    "TextRegressor",
     "TokenClassifier",
     "Translator",
     "few_shot",

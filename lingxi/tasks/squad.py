@@ -17,6 +17,7 @@ from lingxi.text.strings import as_strings
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _UNITS = re.compile(r"[\u4e00-\u9fa5]|[^\s\u4e00-\u9fa5]+")  # a Chinese character, or a word
+_ID = re.compile(r'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)')
 _CHINESE = re.compile(r"[\u4e00-\u9fa5]")
 _CMRC_MARKS = frozenset("-:_*^/\\~`+=，。：？！“”；’《》…·、「」（）－～『』")
 _KINDS = {list: "a list", str: "a string", (str, int): "a string"}
@@ -100,22 +101,27 @@ def _read_file(path):
         contents = json.loads(raw)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: this is no JSON: {error.msg}") from error
-    questions, position, line = [], 0, 1
+    questions, lines = [], _lines_of_ids(raw)
     for i, article in enumerate(_get(contents, "data", list, path)):
         for j, paragraph in enumerate(_get(article, "paragraphs", list, f"{path}: data[{i}]")):
             place = f"{path}: data[{i}].paragraphs[{j}]"
             for qa in _get(paragraph, "qas", list, place):
                 identifier = _get(qa, "id", (str, int), place)
-                found = raw.find(json.dumps(identifier, ensure_ascii=False), position)
-                if found >= 0:  # ids stand in the order of the questions
-                    line += raw.count("\n", position, found)
-                    position = found
-                questions.append(
-                    _question(qa, paragraph, f"{path}, line {line}: question {identifier!r}")
-                )
+                named = f"{path}, line {lines[identifier]}: question {identifier!r}"
+                questions.append(_question(qa, paragraph, named))
     if not questions:
         raise ValueError(f"{path} has no questions")
     return questions
+
+
+def _lines_of_ids(raw):
+    """`{id: line}` of all ids in a JSON file."""
+    lines, line, position = {}, 1, 0
+    for match in _ID.finditer(raw):
+        line += raw.count("\n", position, match.start())
+        position = match.start()
+        lines.setdefault(json.loads(match[1]), line)
+    return lines
 
 
 def _question(qa, paragraph, place):

@@ -5,14 +5,10 @@ import dataclasses
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
 
-from lingxi.layers import Dense, get_activation
 from lingxi.tasks import text_data
 from lingxi.tasks.labels import Labels
-from lingxi.tasks.task import Task
-from lingxi.zoo import Bert, checkpoint
-from lingxi.zoo.huggingface.classifier import CLASSIFIERS
+from lingxi.tasks.sequence_head import SequenceHead
 
 CONSISTENT = 1e-4  # of an artifact's label and score with its own probabilities
 
@@ -35,7 +31,7 @@ class Classification:
 
 
 @keras.saving.register_keras_serializable(package="lingxi")
-class TextClassifier(Task):
+class TextClassifier(SequenceHead):
     """An encoder with a classification head, trained and called on raw text.
 
     As a Keras model it takes what `tokenizer` returns and gives logits `[batch, labels]`; `fit`,
@@ -46,12 +42,8 @@ class TextClassifier(Task):
         tokenizer: the backbone's `lingxi.text.Tokenizer`.
         labels: label names, in the order of the logits.
         multi_label: independent labels (sigmoid) instead of exactly one (softmax).
-        max_length: longest sequence in tokens; longer texts are cut. By default the shorter of
-            the tokenizer's and the backbone's maximum.
-        dropout: before the head; by default the backbone's.
+        max_length, dropout: as of `SequenceHead`.
     """
-
-    architectures = (Bert,)
 
     def __init__(
         self,
@@ -63,48 +55,16 @@ class TextClassifier(Task):
         dropout=None,
         **kwargs,
     ):
-        super().__init__(backbone, tokenizer, max_length, **kwargs)
         self._labels = Labels(labels)
         self.multi_label = multi_label
-        self.dropout = backbone.config.dropout if dropout is None else dropout
-        hidden_dim = backbone.config.hidden_dim
-        initializer = keras.initializers.TruncatedNormal(stddev=backbone.config.initializer_range)
-        self._layout = CLASSIFIERS[backbone.config.model_type]
-        self.hidden = None
-        if backbone.pooler is None or not self._layout.uses_pooler:
-            self.hidden = Dense(
-                hidden_dim,
-                activation=get_activation(self._layout.activation),
-                kernel_initializer=initializer.clone(),
-                name="hidden",
-            )
-            self.hidden.build((None, hidden_dim))
-            if backbone.pooler is not None:
-                backbone.pooler.trainable = False  # nobody reads it
-        self.head_dropout = keras.layers.Dropout(self.dropout, name="head_dropout")
-        self.head = Dense(
-            len(self._labels), kernel_initializer=initializer, dtype="float32", name="head"
-        )
-        self.head.build((None, hidden_dim))
-        self.built = True
+        super().__init__(backbone, tokenizer, len(self._labels), max_length, dropout, **kwargs)
 
     @property
     def labels(self):
         """Label names, in the order of the logits."""
         return self._labels.names
 
-    # The Keras model
-
-    def call(self, inputs, training=None):
-        outputs = self.backbone(inputs, training=training, num_positions=1)
-        if self.hidden is None:
-            x = outputs["pooled_output"]
-        else:
-            x = ops.take(outputs["sequence_output"], 0, axis=1)  # [batch, hidden]
-            if self._layout.drops_input:
-                x = self.head_dropout(x, training=training)
-            x = self.hidden(x)
-        return self.head(self.head_dropout(x, training=training))  # [batch, labels]
+    # Training
 
     def default_loss(self):
         """Cross-entropy."""
@@ -273,61 +233,40 @@ class TextClassifier(Task):
         parts = cls.load_parts(name, vocabulary, load_weights, dtype)
         backbone, tokenizer, directory, config = parts
         config = config or {}
-        trained = any(
-            architecture.endswith("ForSequenceClassification")
-            for architecture in config.get("architectures") or ()
-        )
+        trained = cls.is_trained(config)
         own_labels = Labels.names_in(config) if trained else None
         if labels is None and own_labels is None:
             raise ValueError(
                 f"{name!r} is not a trained classifier, so it needs labels=[…], the label names"
             )
-        dropout = CLASSIFIERS[backbone.config.model_type].dropout
-        if trained and config.get(dropout) is not None:
-            kwargs.setdefault("dropout", config[dropout])
         if multi_label is None:
             multi_label = trained and config.get("problem_type") == "multi_label_classification"
+        settings = {**cls.settings_in(config, backbone), **kwargs}
+        if max_length is not None:
+            settings["max_length"] = max_length
         classifier = cls(
             backbone,
             tokenizer,
             own_labels if labels is None else labels,
             multi_label=multi_label,
-            max_length=max_length or config.get("lingxi", {}).get("max_length"),
             dtype=dtype,
-            **kwargs,
+            **settings,
         )
         if trained and load_weights and classifier.labels == own_labels:
-            buffers = ("embeddings.position_ids",)  # of files from before transformers 4.31
-            prefix = backbone.layout.prefix
-            checkpoint.load(classifier.checkpoint_table(), directory, prefix, buffers)
+            classifier.load_head(directory)
         return classifier
 
     def preset_config(self):
         return {
             **super().preset_config(),
-            "architectures": [self._layout.architecture],
             "problem_type": (
                 "multi_label_classification" if self.multi_label else "single_label_classification"
             ),
-            self._layout.dropout: self.dropout,
             **self._labels.to_config(),
         }
 
-    def checkpoint_table(self):
-        """Variables and their names in a `…ForSequenceClassification` checkpoint."""
-        names = self._layout
-        table = checkpoint.prefixed(self.backbone.checkpoint_table(), self.backbone.layout.prefix)
-        if self.hidden is not None:
-            table += checkpoint.dense(self.hidden, names.hidden)
-        return table + checkpoint.dense(self.head, names.logits)
-
     def get_config(self):
-        return {
-            **super().get_config(),
-            "labels": self.labels,
-            "multi_label": self.multi_label,
-            "dropout": self.dropout,
-        }
+        return {**super().get_config(), "labels": self.labels, "multi_label": self.multi_label}
 
 
 def classifications(probabilities, labels, multi_label):

@@ -1,5 +1,6 @@
 """The conditional random field against sums over all sequences of tags."""
 
+import functools
 import itertools
 import json
 
@@ -77,12 +78,14 @@ def weight_gradients(layer, scores, tag_ids, mask):
         return [numpy(gradient) for gradient in gradients]
     import jax
 
-    def total(scores, values):
+    @jax.jit
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def gradients(scores, values, tag_ids, mask):
         with keras.StatelessScope(list(zip(layer.weights, values, strict=True))):
             return keras.ops.sum(layer.log_likelihood(scores, tag_ids, mask))
 
     values = [weight.value for weight in layer.weights]
-    of_scores, of_weights = jax.grad(total, argnums=(0, 1))(scores, values)
+    of_scores, of_weights = gradients(scores, values, tag_ids, mask)
     return [numpy(gradient) for gradient in (of_scores, *of_weights)]
 
 
@@ -175,6 +178,32 @@ def test_a_new_layer_is_a_softmax_of_each_position():
     mask = np.ones((BATCH, SEQ), bool)
     np.testing.assert_allclose(numpy(layer.marginals(scores, mask)), p, atol=1e-6)
     np.testing.assert_array_equal(numpy(layer.decode(scores, mask)), scores.argmax(-1))
+
+
+def test_training_learns_which_tag_follows_which():
+    class Tagger(keras.Model):
+        """Sees nothing of the words."""
+
+        def __init__(self):
+            super().__init__()
+            self.scores = keras.layers.Embedding(1, TAGS)
+            self.crf = LinearChainCrf(TAGS)
+            self.crf.build()
+
+        def call(self, words):
+            return self.scores(words)
+
+        def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+            return -keras.ops.mean(self.crf.log_likelihood(y_pred, y, y != -100))
+
+    mask = np.random.default_rng(0).random((32, 12)) < 0.7
+    labels = np.where(mask, np.cumsum(mask, axis=1) % 2 + 1, -100).astype("int32")
+    words = np.zeros(labels.shape, "int32")
+    tagger = Tagger()
+    tagger.compile(keras.optimizers.Adam(0.3))
+    losses = tagger.fit(words, labels, batch_size=8, epochs=8, verbose=0).history["loss"]
+    assert losses[0] > 3 > 0.5 > losses[-1]
+    np.testing.assert_array_equal(numpy(tagger.crf.decode(tagger(words), mask))[mask], labels[mask])
 
 
 # JAX indexes nothing along an axis of size 0.

@@ -5,9 +5,13 @@ import json
 import keras
 import numpy as np
 import pytest
+import safetensors.numpy
 import tensorflow as tf
 
 from lingxi.tasks import Answer, QuestionAnswerer
+from lingxi.tasks.answer_reader import AnswerReader
+from lingxi.tasks.squad import aligned, read_questions
+from lingxi.text import WordPieceTokenizer
 from lingxi.training import AdamW
 from tests.tasks.questions import QUESTION, tiny_answerer, toy_questions
 from tests.tasks.roberta import tiny_tokenizer
@@ -168,6 +172,32 @@ def test_windows_learn_answers_that_they_hold_whole(make):
     assert 1 <= holding < len(targets)
 
 
+@pytest.mark.parametrize(
+    ("name", "vocabulary_file", "least"),
+    [
+        ("squad/train_slice.json", "vocab/bert_base_uncased/vocab.txt", 0.98),
+        ("cmrc2018/train.json", "vocab/bert_base_chinese/vocab.txt", 0.95),
+    ],
+)
+def test_targets_of_real_data_are_its_answers(data_path, name, vocabulary_file, least):
+    tokenizer = WordPieceTokenizer(data_path(vocabulary_file), max_length=384)
+    questions, _ = aligned(read_questions(data_path(name))[:400])
+    reader = AnswerReader(tokenizer, 128, 32, 32, no_answer=False)
+    cut = reader.cut(*([getattr(q, key) for q in questions] for key in ("question", "context")))
+    answers = [question.answers[0] for question in questions]
+    spans = np.array([(start, start + len(text)) for text, start in answers])
+    targets, rows = reader.targets(cut, spans), cut.rows.numpy()
+    held = np.flatnonzero(targets[:, 0])
+    starts = cut.starts.numpy()[held, targets[held, 0]]
+    ends = cut.ends.numpy()[held, targets[held, 1]]
+    assert np.all(starts <= spans[rows[held], 0]) and np.all(ends >= spans[rows[held], 1])
+    exact = (starts == spans[rows[held], 0]) & (ends == spans[rows[held], 1])
+    assert exact.mean() >= least  # others start or end inside of a token
+    fit_the_overlap = np.flatnonzero([len(text) <= reader.overlap for text, _ in answers])
+    assert len(fit_the_overlap) > 300 and set(fit_the_overlap) <= set(rows[held])
+    assert len(held) < len(rows)
+
+
 # Answers beside a search by brute force
 
 
@@ -247,6 +277,16 @@ def test_one_question_one_context_or_many(make):
     assert task.answer([], []) == []
 
 
+def test_predict_gives_the_logits_of_windows(make):
+    task = make()
+    x = (QUESTIONS, CONTEXTS)
+    logits = task.predict(x, verbose=0)
+    inputs = task.reader().cut(*map(tf.constant, x)).inputs
+    real = inputs["padding_mask"].numpy()
+    assert logits.shape == (*real.shape, 2) and len(real) > len(CONTEXTS)
+    np.testing.assert_allclose(logits[real], task(inputs).numpy()[real], atol=1e-5)
+
+
 def test_wrong_inputs_are_named(make):
     task = make()
     with pytest.raises(ValueError, match="context 1 is empty"):
@@ -283,6 +323,22 @@ def test_a_saved_preset_answers_alike(make, tmp_path, pooler):
     assert again.answer(QUESTIONS, CONTEXTS) == task.answer(QUESTIONS, CONTEXTS)
     other = QuestionAnswerer.from_preset(tmp_path / "preset", max_length=32, no_answer=True)
     assert other.max_length == 32 and other.no_answer and other.max_answer == 3
+
+
+def test_an_unread_pooler_in_the_file_is_ignored(make, tmp_path):
+    """As in files that `transformers` wrote before version 4."""
+    task = make()
+    task.save_preset(tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = safetensors.numpy.load_file(path)
+    assert not any("pooler" in name for name in tensors)
+    size = task.backbone.config.hidden_dim
+    tensors["bert.pooler.dense.weight"] = np.zeros((size, size), "float32")
+    tensors["bert.pooler.dense.bias"] = np.zeros(size, "float32")
+    safetensors.numpy.save_file(tensors, path)
+    again = QuestionAnswerer.from_preset(tmp_path)
+    assert again.backbone.pooler is not None
+    assert again.answer(QUESTIONS, CONTEXTS) == task.answer(QUESTIONS, CONTEXTS)
 
 
 def test_a_saved_encoder_gets_a_new_head(make, tmp_path):

@@ -79,6 +79,15 @@ def test_an_empty_context_is_an_error_with_file_and_line(written):
         read_questions(path)
 
 
+def test_a_number_may_be_the_id_of_a_question(written):
+    contents = squad(context="", id=7)
+    contents["data"].insert(0, squad(id=77)["data"][0])
+    path = written(contents)
+    line = path.read_text().split("\n").index('       "id": 7,') + 1
+    with pytest.raises(ValueError, match=f"data.json, line {line}: question 7: .*is empty"):
+        read_questions(path)
+
+
 def test_an_empty_context_of_pairs_is_an_error_with_its_number():
     with pytest.raises(ValueError, match="question 1: its context is empty"):
         read_questions([("a", CONTEXT), ("b", "")], [[], []])

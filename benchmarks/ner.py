@@ -1,0 +1,99 @@
+"""Named entities in real texts, beside the same model in `transformers` on PyTorch.
+
+    python benchmarks/ner.py --data=wnut17|msra_ner|uner_zh [--nopeer]
+
+WNUT-17: MiniLM. The Chinese sets: an encoder of characters from random weights, with and without a
+CRF. Precision, recall and F1 of whole entities on dev.
+"""
+
+import time
+
+import numpy as np
+from absl import app, flags
+from common import DATA as FOLDER
+from common import describe_machine
+from peer import peer_logits
+
+from lingxi.tasks import TokenClassifier
+from lingxi.tasks.tagged_data import read_tagged
+from lingxi.text import WordPieceTokenizer
+from lingxi.training import IGNORED, EntityScores
+from lingxi.zoo import Bert, BertConfig
+
+FILES = {
+    "wnut17": ("wnut17/train.conll", "wnut17/dev.conll"),
+    "msra_ner": ("msra_ner/train.conll", "msra_ner/dev.conll"),
+    "uner_zh": ("uner_zh/train.iob2", "uner_zh/dev.iob2"),
+}
+DATA = flags.DEFINE_enum("data", "wnut17", list(FILES), "the data set")
+EPOCHS = flags.DEFINE_integer("epochs", None, "by default 4, of the Chinese sets 12")
+RATE = flags.DEFINE_float("rate", None, "peak learning rate, by default 1e-4, Chinese 1e-3")
+PEER = flags.DEFINE_boolean("peer", True, "train the PyTorch twin too")
+BATCH, SEED = 16, 1
+
+
+def main(_):
+    print(describe_machine(), DATA.value, flush=True)
+    train, dev = (read_tagged(FOLDER / name) for name in FILES[DATA.value])
+    types = sorted({kind for example in train for _, _, kind in example.entities})
+    is_english = DATA.value == "wnut17"
+    epochs = EPOCHS.value or (4 if is_english else 12)
+    rate = RATE.value or (1e-4 if is_english else 1e-3)
+
+    import keras
+
+    for crf in (False,) if is_english else (False, True):
+        keras.utils.set_random_seed(SEED)
+        task = english(types) if is_english else chinese(types, train, crf)
+        batches = task._raw_batches(train, (), BATCH, "shuffled", seed=SEED)
+        held_out = task._raw_batches(dev, (), BATCH, "sorted")
+        if not crf and PEER.value:
+            logits, seconds = peer_logits(task, batches, held_out, epochs, rate)
+            report("transformers", scores_of(task, held_out, logits), seconds)
+        start = time.perf_counter()
+        task.fit(train, epochs=epochs, batch_size=BATCH, learning_rate=rate, seed=SEED, verbose=2)
+        seconds = time.perf_counter() - start
+        scores = task.evaluate(dev, return_dict=True, verbose=0)
+        report("lingxi with a CRF" if crf else "lingxi", scores, seconds)
+    print(f"{task.count_params() / 1e6:.2f} M parameters, {epochs} epochs")
+
+
+def english(types):
+    return TokenClassifier.from_preset("minilm_l6_en_uncased", labels=types, max_length=96)
+
+
+def chinese(types, train, crf):
+    """Four blocks over characters, with a vocabulary of the training texts."""
+    characters = sorted({c for example in train for c in example.text.lower() if not c.isspace()})
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = [f"##{c}" for c in characters if c.isascii() and c.isalnum()]
+    tokenizer = WordPieceTokenizer([*specials, *characters, *letters], max_length=256)
+    config = BertConfig(
+        vocab_size=tokenizer.vocab_size,
+        hidden_dim=192,
+        num_layers=4,
+        num_heads=6,
+        intermediate_dim=768,
+        max_length=256,
+        dropout=0.2,
+        pooler=False,
+    )
+    return TokenClassifier(Bert(config), tokenizer, types, crf=crf)
+
+
+def scores_of(task, held_out, logits):
+    scores = EntityScores(task.tags)
+    for index, found in enumerate(logits):
+        labels = held_out[index][1]
+        assert found.shape[:2] == labels.shape and (labels != IGNORED).any()
+        scores.update_state(labels, found)
+    return {name: float(np.array(value)) for name, value in scores.result().items()}
+
+
+def report(side, scores, seconds):
+    numbers = ", ".join(f"{name} {scores[name]:.4f}" for name in ("precision", "recall", "f1"))
+    print(f"{side:18} {numbers}, trained in {seconds:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
