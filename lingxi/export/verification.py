@@ -16,6 +16,7 @@ from lingxi.text.strings import as_strings
 # answer, either is right.
 MIN_AGREEMENT = {"float32": 1.0, "float16": 0.98, "bfloat16": 0.97, "int8": 0.9}
 TIE = 1e-4
+MAX_DIFFERENCE = 1e-3  # of any number of a float32 artifact, unless `min_agreement` is given
 TIMED_RUNS, TIMED_SECONDS = 30, 3.0  # at most, of each side
 
 
@@ -82,13 +83,14 @@ def verify(task, path, examples=None, min_agreement=None):
         path: the artifact.
         examples: texts or pairs, in any form that the task takes, or an iterator of them; by
             default lingxi's own varied sentences.
-        min_agreement: least share of equal answers, by default that of the artifact's precision.
+        min_agreement: least share of equal answers, by default that of the artifact's precision;
+            without it, no number of a float32 artifact may differ by more than 0.001.
 
     Returns:
         A `Report`.
 
     Raises:
-        VerificationError: fewer answers agree.
+        VerificationError: fewer answers agree, or the numbers differ.
     """
     artifact = load(path)
     facts = artifact.metadata
@@ -119,6 +121,10 @@ def verify(task, path, examples=None, min_agreement=None):
             f"texts, but {wanted:.1%} are required. The worst is {examples[worst]!r}: "
             f"task {_row(expected, worst)}, artifact {_row(found[signature], worst)}. Choose a "
             "milder quantization or precision, or pass min_agreement"
+        )
+    if precision == "float32" and min_agreement is None and difference > MAX_DIFFERENCE:
+        raise VerificationError(
+            f"the numbers of the float32 artifact differ from its task's by up to {difference:.2g}"
         )
     path = pathlib.Path(path)
     return Report(

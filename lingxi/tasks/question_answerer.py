@@ -207,7 +207,7 @@ class QuestionAnswerer(Task):
         inputs, targets, weights = [], [], []
         for part in _parts(len(questions)):
             cut = reader.cut_graph(*_strings(questions[part], contexts[part]))
-            inputs.append(_ragged(cut.inputs))
+            inputs.append(text_data.unpadded(cut.inputs))
             if y is not None:
                 targets.append(reader.targets(cut, _spans(y[part])))
             if sample_weight is not None:
@@ -259,7 +259,7 @@ class QuestionAnswerer(Task):
             asked_part, texts = _strings(questions[part], contexts[part])
             cut = reader.cut_graph(asked_part, texts)
             batches = text_data.LengthBucketedBatches(
-                _ragged(cut.inputs),
+                text_data.unpadded(cut.inputs),
                 None,
                 batch_size or text_data.BATCH_SIZE,
                 self.tokenizer.pad_id,
@@ -481,8 +481,3 @@ def _parts(count):
 
 def _strings(*texts):
     return tuple(tf.constant(column, tf.string, shape=[len(column)]) for column in texts)
-
-
-def _ragged(inputs):
-    lengths = tf.reduce_sum(tf.cast(inputs["padding_mask"], tf.int32), axis=1)
-    return {name: tf.RaggedTensor.from_tensor(v, lengths) for name, v in inputs.items()}

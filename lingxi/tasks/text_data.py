@@ -126,6 +126,12 @@ class LengthBucketedBatches(Batches):
         return batch if self.sample_weights is None else (*batch, self.sample_weights[rows])
 
 
+def unpadded(inputs):
+    """Padded inputs `[examples, seq]`, of which one is `padding_mask`, as ragged ones."""
+    lengths = tf.reduce_sum(tf.cast(inputs["padding_mask"], tf.int32), axis=1)
+    return {name: tf.RaggedTensor.from_tensor(x, lengths) for name, x in inputs.items()}
+
+
 def stacked(batches):
     """One dict of arrays from several of `[batch, …]`; shorter ones get zeros, or empty strings."""
     batches = list(batches)

@@ -419,14 +419,11 @@ def window_batches(
     task, cut, batch_size=None, order="sorted", targets=None, sample_weight=None, seed=None
 ):
     """Batches of the windows of a `Cut`, of what `task` takes; `targets` `[windows, seq]`."""
-    lengths = tf.reduce_sum(tf.cast(cut.inputs["padding_mask"], tf.int32), axis=1)
-
-    def ragged(values):
-        return tf.RaggedTensor.from_tensor(values, lengths)
-
+    columns = cut.inputs if targets is None else {**cut.inputs, "targets": targets}
+    columns = text_data.unpadded(columns)
     return text_data.LengthBucketedBatches(
-        {name: ragged(cut.inputs[name]) for name in task.tokenized_signature()},
-        None if targets is None else ragged(targets),
+        {name: columns[name] for name in task.tokenized_signature()},
+        columns.get("targets"),
         batch_size or text_data.BATCH_SIZE,
         task.tokenizer.pad_id,
         order,

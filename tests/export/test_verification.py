@@ -217,7 +217,14 @@ def test_agreement_is_the_share_of_equal_labels(ids_path, with_head):
     assert report.num_examples == 4
     with pytest.raises(VerificationError, match=r"25\.0% of 4 texts, but 26\.0% are required"):
         export.verify(constant, ids_path, examples, min_agreement=0.26)
-    assert export.verify(constant, ids_path, [BAD_TEXT]).label_agreement == 1.0
+    report = export.verify(constant, ids_path, [BAD_TEXT], min_agreement=1.0)
+    assert report.label_agreement == 1.0
+
+
+def test_equal_labels_with_other_probabilities_are_no_proof(ids_path, with_head):
+    constant = with_head(lambda kernel, bias: (0 * kernel, np.array([2.0, 0.0])))
+    with pytest.raises(VerificationError, match="numbers of the float32 artifact differ"):
+        export.verify(constant, ids_path, [BAD_TEXT])
 
 
 def test_the_difference_is_the_largest_of_any_probability(ids_path, classifier, with_head):
