@@ -1,10 +1,13 @@
-"""Measure a trained or exported classifier on a table of texts and labels.
+"""Measure a trained or exported task on data with the right answers.
 
-Prints the accuracy, the loss (cross-entropy), and the precision, recall, F1 and support of each
-label. The same numbers for a classifier and for its export show what quantization costs.
+Of a classifier: the accuracy, the loss (cross-entropy), and the precision, recall, F1 and support
+of each label, on a table of texts and labels. Of a token classifier: precision, recall and F1 of
+whole entities, on a CoNLL or JSONL file. Of a question answerer: exact match and F1, on a file of
+SQuAD's form. The same numbers for a task and for its export show what quantization costs.
 """
 
 import json
+import pathlib
 
 import numpy as np
 from absl import app, flags
@@ -13,9 +16,7 @@ from lingxi.cli import models, table_files
 from lingxi.cli.command import new_flags, table
 
 FLAGS = new_flags()
-flags.DEFINE_string(
-    "model", None, "`PATH` of a trained classifier or of an export.", flag_values=FLAGS
-)
+flags.DEFINE_string("model", None, "`PATH` of a trained task or of an export.", flag_values=FLAGS)
 flags.DEFINE_string("data", None, "`FILE` with the examples.", flag_values=FLAGS)
 flags.DEFINE_string("text_column", "text", "`NAME` of the column of texts.", flag_values=FLAGS)
 flags.DEFINE_string(
@@ -34,22 +35,71 @@ EXAMPLES = """
 def run(arguments):
     if arguments:
         raise app.UsageError(f"evaluate takes flags only, got {arguments}")
-    table_files.check_readable(FLAGS.data)
+    pathlib.Path(FLAGS.data).expanduser().open("rb").close()  # before the model is loaded
     model = models.load(FLAGS.model, FLAGS.debug)
+    if model.verb not in _MEASURES:
+        raise ValueError(
+            f"{FLAGS.model} is a {model.kind}; evaluate takes tasks that {', '.join(_MEASURES)}"
+        )
+    report = _MEASURES[model.verb](model)
+    print(json.dumps(report, ensure_ascii=False) if FLAGS.json else _readable(report))
+
+
+def _classify(model):
+    labels, multi_label = model.facts["labels"], model.facts["multi_label"]
     examples = table_files.read(
-        FLAGS.data, FLAGS.text_column, FLAGS.pair_column, FLAGS.label_column, model.multi_label
+        FLAGS.data, FLAGS.text_column, FLAGS.pair_column, FLAGS.label_column, multi_label
     )
-    examples.check_labels(model.labels)
-    answers = model.classify(examples.texts)
+    examples.check_labels(labels)
+    answers = model(examples.texts)
     probabilities = np.array([list(answer.probabilities.values()) for answer in answers])
     targets = np.array(
         [
-            [name in names if model.multi_label else name == names for name in model.labels]
+            [name in names if multi_label else name == names for name in labels]
             for names in examples.labels
         ]
     )
-    report = measure(targets, probabilities, model.labels, model.multi_label)
-    print(json.dumps(report, ensure_ascii=False) if FLAGS.json else _readable(report))
+    return measure(targets, probabilities, labels, multi_label)
+
+
+def _tag(model):
+    from lingxi.tasks.tagged_data import read_tagged
+
+    examples = read_tagged(pathlib.Path(FLAGS.data).expanduser())
+    answers = model([example.text for example in examples])
+    found = {(i, e.start, e.end, e.label) for i, row in enumerate(answers) for e in row}
+    wanted = {(i, *entity) for i, example in enumerate(examples) for entity in example.entities}
+    types = sorted({kind for *_, kind in found | wanted})
+    by_type = {kind: _entity_scores(found, wanted, {kind}) for kind in types}
+    overall = _entity_scores(found, wanted, set(types))
+    return {"examples": len(examples), **overall, "labels": by_type}
+
+
+def _entity_scores(found, wanted, types):
+    """Of entities of these types; one is right if its place and its type are."""
+    found = {entity for entity in found if entity[-1] in types}
+    wanted = {entity for entity in wanted if entity[-1] in types}
+    hits = len(found & wanted)
+    return {
+        "precision": hits / max(len(found), 1),
+        "recall": hits / max(len(wanted), 1),
+        "f1": 2 * hits / max(len(found) + len(wanted), 1),
+        "support": len(wanted),
+    }
+
+
+def _answer(model):
+    from lingxi.tasks import squad
+
+    questions = squad.read_questions(FLAGS.data)
+    answers = model([(question.question, question.context) for question in questions])
+    chinese = squad.are_chinese([question.context for question in questions])
+    wanted = [[text for text, _ in question.answers] for question in questions]
+    scores = squad.scores([answer.text for answer in answers], wanted, chinese)
+    return {"examples": len(questions), **scores}
+
+
+_MEASURES = {"answer": _answer, "classify": _classify, "tag": _tag}
 
 
 def measure(targets, probabilities, labels, multi_label):
@@ -98,14 +148,17 @@ def _ratio(numerator, denominator):
 
 
 def _readable(report):
+    names = {"macro_f1": "macro F1", "exact_match": "exact match", "f1": "F1"}
+    summary = [
+        (names.get(name, name), f"{value:.4f}" if isinstance(value, float) else str(value))
+        for name, value in report.items()
+        if name not in ("examples", "support", "labels")
+    ]
+    summary.append(("examples", str(report["examples"])))
+    if "labels" not in report:
+        return table(summary)
     rows = [("label", "precision", "recall", "F1", "support")]
     for label, values in report["labels"].items():
         ratios = (f"{values[key]:.4f}" for key in ("precision", "recall", "f1"))
         rows.append((label, *ratios, str(values["support"])))
-    summary = [
-        ("accuracy", f"{report['accuracy']:.4f}"),
-        ("loss", f"{report['loss']:.4f}"),
-        ("macro F1", f"{report['macro_f1']:.4f}"),
-        ("examples", str(report["examples"])),
-    ]
     return f"{table(summary)}\n\n{table(rows)}"

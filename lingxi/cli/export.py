@@ -1,6 +1,7 @@
-"""Export a trained classifier as a SavedModel (servers) or a TFLite file (phones).
+"""Export a trained task as a SavedModel (servers) or a TFLite file (phones).
 
-The export takes raw text, tokenizer included, and its answers are compared with the classifier's.
+The export takes raw text, tokenizer included, and its answers are compared with the task's. Tasks
+that read long texts in windows need --input ids for TFLite: lingxi then tokenizes for the file.
 """
 
 from absl import app, flags
@@ -9,7 +10,7 @@ from lingxi.cli.command import check_writable, new_flags
 from lingxi.cli.quiet import quiet_tensorflow
 
 FLAGS = new_flags()
-flags.DEFINE_string("model", None, "`DIR` of a trained classifier.", flag_values=FLAGS)
+flags.DEFINE_string("model", None, "`DIR` of a trained task.", flag_values=FLAGS)
 flags.DEFINE_enum("format", None, ["saved_model", "tflite"], "What to write.", flag_values=FLAGS)
 flags.DEFINE_string(
     "output",
@@ -38,17 +39,17 @@ flags.DEFINE_enum(
     "What a TFLite file takes; ids where the app tokenizes, or the tokenizer is not BERT's.",
     flag_values=FLAGS,
 )
-flags.DEFINE_boolean("pairs", False, "Classify pairs of texts.", flag_values=FLAGS)
+flags.DEFINE_boolean("pairs", False, "Take pairs of texts.", flag_values=FLAGS)
 flags.DEFINE_integer(
     "max_length",
     None,
-    "Cut texts at `N` tokens, and in a TFLite file pad them to it; by default the classifier's.",
+    "Cut texts at `N` tokens, and in a TFLite file pad them to it; by default the task's.",
     flag_values=FLAGS,
 )
 flags.DEFINE_float(
     "min_agreement",
     None,
-    "Least `SHARE` of labels that must equal the classifier's; by default 1 for float32, and less "
+    "Least `SHARE` of answers that must equal the task's; by default 1 for float32, and less "
     "for smaller formats.",
     flag_values=FLAGS,
 )
@@ -75,17 +76,14 @@ def run(arguments):
         "min_agreement": FLAGS.min_agreement,
     }
     with quiet_tensorflow(FLAGS.debug):
-        from lingxi import export
-        from lingxi.tasks import TextClassifier
+        from lingxi import export, tasks
 
-        classifier = TextClassifier.from_preset(FLAGS.model)
+        task = tasks.load(FLAGS.model)
         if FLAGS.format == "saved_model":
-            report = export.saved_model(
-                classifier, FLAGS.output, precision=FLAGS.precision, **settings
-            )
+            report = export.saved_model(task, FLAGS.output, precision=FLAGS.precision, **settings)
         else:
             quantize = None if FLAGS.quantize == "none" else FLAGS.quantize
             report = export.tflite(
-                classifier, FLAGS.output, quantize=quantize, input=FLAGS.input, **settings
+                task, FLAGS.output, quantize=quantize, input=FLAGS.input, **settings
             )
     print(report)

@@ -1,35 +1,51 @@
 """Loading what --model names."""
 
-import dataclasses
 import pathlib
-from collections.abc import Callable
 
 from lingxi.cli.quiet import quiet_tensorflow
 
 
-@dataclasses.dataclass(frozen=True)
 class Model:
-    """A trained classifier or its export: `classify` takes texts or pairs of texts."""
+    """A trained task or its export.
 
-    labels: list
-    multi_label: bool
-    classify: Callable
+    Args:
+        task: a `lingxi.tasks.Task`, or what `lingxi.export.load` gives.
+        kind: the class of the task.
+    """
+
+    def __init__(self, task, kind):
+        self.task = task
+        self.kind = kind.__name__
+        self.verb = kind.verb
+
+    @property
+    def facts(self):
+        """What the task says of itself in its exports."""
+        return getattr(self.task, "metadata", None) or self.task.export_metadata()
+
+    def __call__(self, texts):
+        """The answer to each text, or pair of texts."""
+        if self.verb == "answer":
+            questions, contexts = zip(*texts, strict=True)
+            return self.task.answer(list(questions), list(contexts))
+        return getattr(self.task, self.verb)(texts)
 
 
 def load(path, debug=False):
     """The `Model` of the preset directory or of the exported artifact at `path`."""
-    if is_artifact(path):
-        with quiet_tensorflow(debug):
-            from lingxi import export
-
-            artifact = export.load(pathlib.Path(path).expanduser())
-            artifact.classify([("", "")] if artifact.metadata["pairs"] else [""])  # logs as well
-        facts = artifact.metadata
-        return Model(facts["labels"], facts["multi_label"], artifact.classify)
     with quiet_tensorflow(debug):
-        from lingxi.tasks import TextClassifier
-    task = TextClassifier.from_preset(path)
-    return Model(task.labels, task.multi_label, task.classify)
+        from lingxi import export, tasks
+        from lingxi.tasks.loading import task_class
+
+        if not is_artifact(path):
+            task = tasks.load(path)
+            return Model(task, type(task))
+        artifact = export.load(pathlib.Path(path).expanduser())
+        facts = artifact.metadata
+        model = Model(artifact, task_class(facts["task"]))
+        if model.verb in ("classify", "rate", "tag", "answer", "embed"):  # quick, and logs as well
+            model([("a", "a")] if facts["pairs"] else ["a"])
+        return model
 
 
 def is_artifact(path):

@@ -1,25 +1,24 @@
-"""Label texts with a trained or exported classifier.
+"""Answers of a trained or exported task: labels, entities, answers, numbers, vectors or texts.
 
 The texts are the arguments, the lines of standard input (-), or a column of a .csv, .tsv or .jsonl
-file. Prints label, score and text of each, separated by tabs, or writes them to a file.
+file. Prints what the task answers and then the text, separated by tabs, or writes them to a file.
+Of a question answerer, --text_column holds the questions and --pair_column the contexts.
 """
 
 import sys
 
 from absl import app, flags
 
-from lingxi.cli import models, table_files
+from lingxi.cli import models, predictions, table_files
 from lingxi.cli.command import check_writable, new_flags
 
 FLAGS = new_flags()
-flags.DEFINE_string(
-    "model", None, "`PATH` of a trained classifier or of an export.", flag_values=FLAGS
-)
+flags.DEFINE_string("model", None, "`PATH` of a trained task or of an export.", flag_values=FLAGS)
 flags.DEFINE_string("data", None, "`FILE` with the texts.", flag_values=FLAGS)
 flags.DEFINE_string(
     "output",
     None,
-    "`FILE` to write, .csv, .tsv or .jsonl (which also has every label's probability).",
+    "`FILE` to write, .csv, .tsv or .jsonl (a line for each text, with all that is known of it).",
     flag_values=FLAGS,
 )
 flags.DEFINE_string("text_column", "text", "`NAME` of the column of texts.", flag_values=FLAGS)
@@ -32,6 +31,7 @@ EXAMPLES = """
     lingxi predict --model runs/comments "what a lovely stream" "the sound is broken"
     tail -n 100 chat.log | lingxi predict --model comments.tflite -
     lingxi predict --model runs/comments --data comments.csv --output labelled.jsonl
+    lingxi predict --model runs/names "Ada Lovelace met him in London."
 """
 
 
@@ -42,16 +42,25 @@ def run(arguments):
     texts = _texts(arguments)
     if not texts:
         return
-    answers = models.load(FLAGS.model, FLAGS.debug).classify(texts)
+    model = models.load(FLAGS.model, FLAGS.debug)
+    if model.verb == "answer" and isinstance(texts[0], str):
+        raise app.UsageError(
+            "a question answerer takes questions and contexts: --data FILE --text_column question "
+            "--pair_column context"
+        )
+    in_full = bool(FLAGS.output) and table_files.kind(FLAGS.output) == ".jsonl"
+    rows = predictions.rows(model.verb, texts, model(texts), in_full)
     if FLAGS.output:
-        in_full = table_files.kind(FLAGS.output) == ".jsonl"
-        rows = zip(texts, answers, strict=True)
-        table_files.write(FLAGS.output, [_row(text, answer, in_full) for text, answer in rows])
-        print(f"Wrote {len(texts)} predictions to {FLAGS.output}")
+        if not rows:
+            raise ValueError(f"the model finds nothing in these texts; {FLAGS.output} not written")
+        table_files.write(FLAGS.output, rows)
+        print(f"Wrote {len(rows)} predictions to {FLAGS.output}")
         return
-    for text, answer in zip(texts, answers, strict=True):
-        fields = (_label(answer), f"{answer.score:.4f}", *_parts(text))
-        print("\t".join(map(table_files.one_line, fields)))
+    names = predictions.PAIRS.get(model.verb, ("text", "pair"))
+    for row in rows:
+        given = [row.pop(name) for name in names if name in row]
+        fields = [f"{v:.4f}" if isinstance(v, float) else v for v in row.values()]
+        print("\t".join(map(table_files.one_line, (*fields, *given))))
 
 
 def _texts(arguments):
@@ -64,21 +73,3 @@ def _texts(arguments):
     if arguments == ["-"]:
         return [line.rstrip("\r\n") for line in sys.stdin]
     return arguments
-
-
-def _row(text, answer, in_full):
-    names = ("text", "pair")
-    row = {
-        **dict(zip(names, _parts(text), strict=False)),
-        "label": _label(answer),
-        "score": round(answer.score, 6),
-    }
-    return {**row, "probabilities": answer.probabilities} if in_full else row
-
-
-def _parts(text):
-    return (text,) if isinstance(text, str) else text
-
-
-def _label(answer):
-    return table_files.LABEL_SEPARATOR.join(answer.labels) or answer.label

@@ -37,6 +37,16 @@ class Examples:
                         f"{self.path}:{line}: label {label!r} is none of {', '.join(known)}"
                     )
 
+    def numbers(self):
+        """The labels as floats; raises ValueError, naming the line, if one is no number."""
+        values = []
+        for line, label in zip(self.lines, self.labels, strict=True):
+            try:
+                values.append(float(label))
+            except ValueError:
+                raise ValueError(f"{self.path}:{line}: {label!r} is no number") from None
+        return values
+
 
 def read(path, text_column, pair_column=None, label_column=None, multi_label=False):
     """The `Examples` in a file.

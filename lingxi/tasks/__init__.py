@@ -1,6 +1,7 @@
 """What a user trains and calls."""
 
 from lingxi.tasks.generation import Generation
+from lingxi.tasks.loading import load
 from lingxi.tasks.prompting import Dialogue, few_shot
 from lingxi.tasks.question_answerer import Answer, QuestionAnswerer
 from lingxi.tasks.retrieval import Hit
@@ -32,4 +33,5 @@ __all__ = [
     "TokenClassifier",
     "Translator",
     "few_shot",
+    "load",
 ]

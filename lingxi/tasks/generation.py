@@ -46,7 +46,6 @@ class GenerationTask(Task):
         stop: strings at which an output ends.
     """
 
-    verb = None
     takes_pairs = False
 
     def __init__(self, backbone, tokenizer, max_length=None, decoding=None, stop=(), **kwargs):

@@ -63,6 +63,7 @@ class QuestionAnswerer(Task):
     """
 
     architectures = (Bert,)
+    verb = "answer"
     target = "list of answers"
     takes_only_pairs = True
     reads_text_in_tflite = False  # windows and offsets need TensorFlow

@@ -62,7 +62,6 @@ class SequenceToSequence(GenerationTask):
 
     architectures = (Transformer, T5)
     target = "target"
-    verb = None
 
     def __init__(
         self,

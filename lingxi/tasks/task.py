@@ -27,7 +27,8 @@ class Task(keras.Model):
 
     - `architectures`, the classes of its backbones, and `call`, from token ids to logits;
     - `default_loss`, `default_metrics`, `metrics_example`; `targets` and `targets_in_graph`;
-    - `answers` and `readable`, what artifacts run; its verb, by `answers_to`; `disagreement`;
+    - `answers` and `readable`, what artifacts run; the method that `verb` names, by `answers_to`;
+      `disagreement`;
     - `from_preset`, by `load_parts`; `preset_config` and `checkpoint_table`; and adds its own
       arguments to `get_config`, its own facts to `export_metadata`.
 
@@ -39,6 +40,7 @@ class Task(keras.Model):
     """
 
     architectures = ()
+    verb = None  # the name of the method that takes texts and gives plain answers
     target = "label"  # what `y` has for each text, in messages
     takes_pairs = True  # of texts
     takes_only_pairs = False

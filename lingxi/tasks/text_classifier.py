@@ -45,6 +45,8 @@ class TextClassifier(SequenceHead):
         max_length, dropout: as of `SequenceHead`.
     """
 
+    verb = "classify"
+
     def __init__(
         self,
         backbone,

@@ -42,6 +42,7 @@ class TextEmbedder(Task):
     """
 
     architectures = (Bert,)
+    verb = "embed"
     target = "similarity"
     takes_pairs = False
 

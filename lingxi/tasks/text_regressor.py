@@ -20,6 +20,7 @@ class TextRegressor(SequenceHead):
         backbone, tokenizer, max_length, dropout: as of `SequenceHead`.
     """
 
+    verb = "rate"
     target = "number"
 
     def __init__(self, backbone, tokenizer, max_length=None, dropout=None, **kwargs):

@@ -66,6 +66,7 @@ class TokenClassifier(Task):
     """
 
     architectures = (Bert,)
+    verb = "tag"
     target = "list of entities"
     takes_pairs = False
     reads_text_in_tflite = False  # windows and offsets need TensorFlow

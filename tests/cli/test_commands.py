@@ -289,3 +289,81 @@ def test_inspect_exports(lingxi, exports):
 def test_inspect_something_else(lingxi, tmp_path):
     assert "neither a classifier" in lingxi("inspect", tmp_path).err
     assert "no preset or directory 'nowhere'" in lingxi("inspect", "nowhere").err
+
+
+# other tasks
+
+
+def trained(lingxi, task, data, model, *flags):
+    """Train, evaluate and export; what `evaluate` says of the preset and of the export."""
+    files = ("--data", data, "--validation", data, "--preset", model, "--output", "trained")
+    outcome = lingxi("train", "--task", task, *files, *FAST, *flags)
+    assert outcome.status == 0, outcome.err
+    assert "Saved to trained; validation " in outcome.out
+    export = ("--format", "saved_model", "--min_agreement", "0.9", "--output", "serving")
+    outcome = lingxi("export", "--model", "trained", *export)
+    assert outcome.status == 0, outcome.err
+    return [
+        json.loads(lingxi("evaluate", "--model", path, "--data", data, "--json").out)
+        for path in ("trained", "serving")
+    ]
+
+
+def test_entities_are_trained_evaluated_and_predicted(lingxi, model, tmp_path):
+    data = tmp_path / "names.conll"
+    data.write_text("the O\nold B-PLACE\nriver I-PLACE\n\ntea B-FOOD\nis O\ngood O\n" * 8)
+    scores = trained(lingxi, "tag", data, model, "--epochs", "30", "--learning_rate", "0.003")
+    assert scores[0] == scores[1]
+    assert scores[0]["f1"] > 0.9
+    assert set(scores[0]["labels"]) == {"FOOD", "PLACE"}
+
+    outcome = lingxi("predict", "--model", "trained", "tea", "the old river")
+    rows = [line.split("\t") for line in outcome.out.splitlines()]
+    assert [(row[0], row[1], row[-1]) for row in rows] == [
+        ("FOOD", "tea", "tea"),
+        ("PLACE", "old river", "the old river"),
+    ]
+    (tmp_path / "texts.csv").write_text("text\ntea\ntea is good\n")
+    files = ("--data", "texts.csv", "--output", "found.jsonl")
+    assert lingxi("predict", "--model", "serving", *files).status == 0
+    found = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert [[e["label"] for e in row["entities"]] for row in found] == [["FOOD"], ["FOOD"]]
+
+
+def test_numbers_are_trained_and_predicted(lingxi, model, table, tmp_path):
+    data = tmp_path / "numbers.csv"
+    data.write_text("text,label\n" + "good,1.0\nbad,-1\n" * 4)
+    fit = ("--preset", model, "--output", "trained", *FAST)
+    outcome = lingxi("train", "--task", "rate", "--data", data, *fit)
+    assert outcome.status == 0, outcome.err
+    assert math.isfinite(float(lingxi("predict", "--model", "trained", "good").out.split("\t")[0]))
+    outcome = lingxi("evaluate", "--model", "trained", "--data", data)
+    assert "is a TextRegressor; evaluate takes tasks that answer, classify, tag" in outcome.err
+    outcome = lingxi("train", "--task", "rate", "--data", table, *fit, "--overwrite")
+    assert "is no number" in outcome.err
+
+
+def test_questions_are_trained_and_answered(lingxi, model, tmp_path):
+    answers = [{"text": "river", "answer_start": 8}]
+    paragraph = {
+        "context": "the old river is good",
+        "qas": [{"id": "1", "question": "what is good", "answers": answers}],
+    }
+    data = tmp_path / "squad.json"
+    data.write_text(json.dumps({"data": [{"title": "a", "paragraphs": [paragraph] * 8}]}))
+    scores = trained(lingxi, "answer", data, model)
+    assert scores[0] == scores[1]
+    assert set(scores[0]) == {"examples", "exact_match", "f1"}
+
+    (tmp_path / "asked.csv").write_text("q,c\nwhat is good,the old river is good\n")
+    asked = ("--data", "asked.csv", "--text_column", "q", "--pair_column", "c")
+    outcome = lingxi("predict", "--model", "trained", *asked)
+    assert outcome.out.rstrip().endswith("what is good\tthe old river is good")
+    assert "takes questions and contexts" in lingxi("predict", "--model", "trained", "who").err
+
+
+def test_a_directory_without_a_task_is_an_error(lingxi, tmp_path):
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare/config.json").write_text('{"architectures": ["BertModel"]}')
+    outcome = lingxi("predict", "--model", "bare", "a text")
+    assert "which tell no task" in outcome.err
