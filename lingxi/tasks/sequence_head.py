@@ -1,12 +1,17 @@
 """An encoder with a head on its first token: what tasks on whole texts share."""
 
+import functools
+
 import keras
+import tensorflow as tf
 from keras import ops
 
 from lingxi.layers import Dense, get_activation
-from lingxi.tasks.task import Task
+from lingxi.tasks.task import Task, run_batches
 from lingxi.zoo import Bert, checkpoint
 from lingxi.zoo.huggingface.classifier import CLASSIFIERS
+
+HEAD_LEARNING_RATE = 1e-3
 
 
 class SequenceHead(Task):
@@ -46,15 +51,78 @@ class SequenceHead(Task):
         self.built = True
 
     def call(self, inputs, training=None):
+        return self.outputs(self.features(inputs, training), training)
+
+    def features(self, inputs, training=None):
+        """What the head reads of tokenized inputs, `[batch, hidden]`."""
         outputs = self.backbone(inputs, training=training, num_positions=1)
         if self.hidden is None:
-            x = outputs["pooled_output"]
-        else:
-            x = ops.take(outputs["sequence_output"], 0, axis=1)  # [batch, hidden]
+            return outputs["pooled_output"]
+        return ops.take(outputs["sequence_output"], 0, axis=1)
+
+    def outputs(self, features, training=None):
+        """What the head makes of features: `[batch, outputs]`."""
+        x = features
+        if self.hidden is not None:
             if self._layout.drops_input:
                 x = self.head_dropout(x, training=training)
             x = self.hidden(x)
-        return self.head(self.head_dropout(x, training=training))  # [batch, outputs]
+        return self.head(self.head_dropout(x, training=training))
+
+    def fit_head(
+        self,
+        x,
+        y,
+        validation_data=None,
+        epochs=1,
+        batch_size=None,
+        learning_rate=HEAD_LEARNING_RATE,
+        seed=None,
+        **kwargs,
+    ):
+        """Train the head alone: the encoder runs once over each text, without dropout.
+
+        Many epochs then cost little. For features of an encoder that learns too, use `fit`; for
+        one that does not but whose inputs change, set `backbone.trainable = False` first.
+
+        Args:
+            x, y, validation_data: raw texts, or pairs, and what to learn of them, as in `fit`.
+            epochs, batch_size, kwargs: as in `keras.Model.fit`.
+            learning_rate: of Adam, constant.
+            seed: of the order of the examples.
+
+        Returns:
+            A `keras.callbacks.History`.
+        """
+        if seed is not None:
+            keras.utils.set_random_seed(seed)
+        model = HeadModel(self)
+        model.compile(
+            keras.optimizers.Adam(learning_rate),
+            self.default_loss(),
+            metrics=self.default_metrics(),
+        )
+        if validation_data is not None:
+            validation_data = self._features_of(*validation_data)
+        return model.fit(
+            *self._features_of(x, y),
+            validation_data=validation_data,
+            epochs=epochs,
+            batch_size=batch_size,
+            **kwargs,
+        )
+
+    def _features_of(self, x, y):
+        """Features `[examples, hidden]` of raw texts, and their targets."""
+        batches = self._raw_batches(x, y, None, "sorted")
+        if not batches.num_examples:
+            raise ValueError(f"got no texts; pass at least one text and its {self.target}")
+        features = run_batches(self._features_graph, batches, "auto", "encode")
+        return features, batches.targets
+
+    @functools.cached_property
+    def _features_graph(self):
+        return self._graph(lambda inputs: tf.cast(self.features(inputs, False), tf.float32))
 
     # Presets
 
@@ -96,3 +164,16 @@ class SequenceHead(Task):
 
     def get_config(self):
         return {**super().get_config(), "dropout": self.dropout}
+
+
+class HeadModel(keras.Model):
+    """The head of a task, from features to outputs."""
+
+    def __init__(self, task):
+        super().__init__()
+        self._layers_that_learn = [layer for layer in (task.hidden, task.head) if layer is not None]
+        self._outputs = task.outputs
+        self.built = True
+
+    def call(self, features, training=None):
+        return self._outputs(features, training)

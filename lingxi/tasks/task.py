@@ -12,6 +12,7 @@ from lingxi import text
 from lingxi.tasks import text_data
 from lingxi.tasks.fine_tuning import LEARNING_RATE, default_optimizer
 from lingxi.tasks.progress import progress
+from lingxi.training import layer_decay as rate_factors
 from lingxi.zoo import preset
 
 TOKENIZERS = {
@@ -128,9 +129,21 @@ class Task(keras.Model):
         shuffle=True,
         seed=None,
         learning_rate=LEARNING_RATE,
+        layer_decay=None,
         **kwargs,
     ):
-        """Train on raw texts, in any form that the task takes, or on tokenized inputs."""
+        """Train on raw texts, in any form that the task takes, or on tokenized inputs.
+
+        Args:
+            layer_decay: each block learns by so much of the rate of the one above it, as in
+                `lingxi.training.layer_decay`; of the default optimizer.
+            x, y, …: see the task.
+        """
+        if layer_decay is not None and not self._compiled_by_default:
+            raise ValueError(
+                "layer_decay is for the default optimizer; pass yours "
+                "lingxi.training.AdamW(…, rate_factors=lingxi.training.layer_decay(task, …))"
+            )
         order = "shuffled" if shuffle else "given"
         data = self._batches(x, y, batch_size, order, sample_weight, seed)
         if isinstance(validation_data, tuple) and text_data.is_raw(validation_data[0]):
@@ -142,7 +155,10 @@ class Task(keras.Model):
         kwargs["shuffle"] = shuffle and not isinstance(data["x"], tf.data.Dataset)
         if self._compiled_by_default:
             steps = kwargs.get("steps_per_epoch") or text_data.steps_per_epoch(data)
-            self.compile(self.default_optimizer(learning_rate, steps and epochs * steps))
+            optimizer = self.default_optimizer(learning_rate, steps and epochs * steps)
+            if layer_decay is not None:
+                optimizer.rate_factors = rate_factors(self, layer_decay)
+            self.compile(optimizer)
             self._compiled_by_default = True
             self._create_training_state()
         return super().fit(

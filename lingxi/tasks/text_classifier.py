@@ -134,6 +134,27 @@ class TextClassifier(SequenceHead):
         """Label names, ids or indicators, as a data set has them."""
         return self._labels.ids_in_graph(y) if y.dtype == tf.string else y
 
+    def with_labels(self, labels):
+        """A classifier that knows these labels too, and says what this one says of its own.
+
+        It has the same backbone, not a copy, and a head whose old rows are those of this one.
+        Train it on examples of all labels: on the new ones alone it would forget the old ones.
+        """
+        more = type(self)(
+            self.backbone,
+            self.tokenizer,
+            [*self.labels, *Labels(labels).names],
+            self.multi_label,
+            self.max_length,
+            self.dropout,
+        )
+        if self.hidden is not None:
+            more.hidden.set_weights(self.hidden.get_weights())
+        kernel, bias = more.head.get_weights()
+        kernel[:, : len(self.labels)], bias[: len(self.labels)] = self.head.get_weights()
+        more.head.set_weights([kernel, bias])
+        return more
+
     # The verb
 
     def classify(self, texts, batch_size=None, verbose="auto"):

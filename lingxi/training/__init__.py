@@ -1,6 +1,6 @@
 """Optimizers, schedules, losses, and evaluation by what a model writes."""
 
-from lingxi.training.adamw import AdamW
+from lingxi.training.adamw import AdamW, layer_decay
 from lingxi.training.contrastive import (
     CosineCorrelation,
     CosineLoss,
@@ -12,6 +12,7 @@ from lingxi.training.evaluation import TextEvaluation
 from lingxi.training.losses import IGNORED, TokenAccuracy, TokenCrossEntropy
 from lingxi.training.perplexity import Perplexity
 from lingxi.training.schedule import InverseSquareRoot, WarmupLinearDecay
+from lingxi.training.unfreezing import GradualUnfreezing
 
 __all__ = [
     "IGNORED",
@@ -20,6 +21,7 @@ __all__ = [
     "CosineLoss",
     "EntityReport",
     "EntityScores",
+    "GradualUnfreezing",
     "InBatchNegatives",
     "InverseSquareRoot",
     "Perplexity",
@@ -29,4 +31,5 @@ __all__ = [
     "TokenCrossEntropy",
     "WarmupLinearDecay",
     "entity_report",
+    "layer_decay",
 ]

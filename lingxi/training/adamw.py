@@ -1,5 +1,7 @@
 """AdamW whose TensorFlow step passes over the weights as few times as it can."""
 
+import re
+
 import keras
 
 _ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -17,9 +19,26 @@ class AdamW(keras.optimizers.AdamW):
     by one fused kernel, where Keras runs a dozen operations that each read and write all weights,
     and the gradient of an embedding table stays sparse until then. Under a `tf.distribute`
     strategy and on other backends Keras' step is run.
+
+    Args:
+        rate_factors: `{pattern: factor}`: a variable whose path has the regular expression in it
+            learns, and decays, by so much of the learning rate; the first pattern counts.
+            `layer_decay` makes them for a task.
+        args, kwargs: of `keras.optimizers.AdamW`.
     """
 
+    def __init__(self, *args, rate_factors=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.rate_factors = dict(rate_factors or {})
+
+    def factor(self, variable):
+        """The share of the learning rate by which a variable learns."""
+        path = self._trainable_variables[self._get_variable_index(variable)].path
+        found = (f for pattern, f in self.rate_factors.items() if re.search(pattern, path))
+        return next(found, 1.0)
+
     def update_step(self, gradient, variable, learning_rate):
+        learning_rate = learning_rate * self.factor(variable)
         if not self._fused():
             super().update_step(gradient, variable, learning_rate)
             return
@@ -39,14 +58,15 @@ class AdamW(keras.optimizers.AdamW):
         )
 
     def _apply_weight_decay(self, variables):
-        if self.weight_decay is None or not self._fused():
+        if self.weight_decay is None:
+            return
+        if not (self._fused() or self.rate_factors):
             super()._apply_weight_decay(variables)
             return
-        kept = 1.0 - tf.cast(self.learning_rate, tf.float32) * self.weight_decay
         for variable in variables:
             if self._use_weight_decay(variable):
-                variable = _tensorflow_variable(variable)
-                variable.assign(variable * kept)
+                rate = keras.ops.cast(self.learning_rate, variable.dtype) * self.factor(variable)
+                variable.assign(variable * (1.0 - rate * self.weight_decay))
 
     def _clip_gradients(self, grads):
         if not self.global_clipnorm or not self._fused():
@@ -56,6 +76,9 @@ class AdamW(keras.optimizers.AdamW):
         norm = tf.sqrt(2.0 * tf.add_n(squares))
         scale = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm)
         return [_scaled(grad, scale) for grad in grads]
+
+    def get_config(self):
+        return {**super().get_config(), "rate_factors": self.rate_factors}
 
     def _fused(self):
         return (
@@ -83,3 +106,21 @@ def _scaled(grad, scale):
     if isinstance(grad, tf.IndexedSlices):
         return tf.IndexedSlices(grad.values * scale, grad.indices, grad.dense_shape)
     return grad * scale
+
+
+def layer_decay(model, decay):
+    """`rate_factors` by which a layer learns `decay` times as fast as the one above it.
+
+    What is above all blocks learns at the full rate, block `i` of `n` by `decay^(n - i)`, and the
+    embeddings by `decay^(n + 1)` (Howard & Ruder 2018, section 3.2, with a factor per block).
+
+    Args:
+        model: whose variables have `block_0`, `block_1`, … in their paths, as those of
+            `lingxi.zoo` have.
+    """
+    if not 0.0 < decay <= 1.0:
+        raise ValueError(f"layer_decay must be in (0, 1], got {decay}")
+    numbers = [re.search(r"block_(\d+)/", variable.path) for variable in model.variables]
+    count = 1 + max((int(number[1]) for number in numbers if number), default=-1)
+    factors = {rf"block_{i}/": decay ** (count - i) for i in range(count)}
+    return {**factors, "_embedding/|/embedding_": decay ** (count + 1)}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lingxi.training import AdamW, WarmupLinearDecay
+from lingxi.training import AdamW, WarmupLinearDecay, layer_decay
 
 STEPS = 20
 SHAPES = {"table": (6, 4), "kernel": (4, 3), "bias": (3,), "scalar": ()}
@@ -184,3 +184,56 @@ def test_a_saved_model_goes_on_where_it_was(tmp_path):
     assert isinstance(loaded.optimizer, AdamW)
     assert int(loaded.optimizer.iterations) == 3
     np.testing.assert_allclose(train(loaded), train(model), rtol=1e-5)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_rate_factors_scale_learning_and_decay(fused, monkeypatch):
+    """A variable with a factor moves as by an optimizer of so much of the rate."""
+    if not fused:
+        monkeypatch.setattr(AdamW, "_fused", lambda self: False)
+    factors = {"table": 0.5, "kern": 0.0}
+    scaled = trajectory(AdamW(0.01, weight_decay=0.1, rate_factors=factors))
+    whole, half = (trajectory(AdamW(rate, weight_decay=0.1)) for rate in (0.01, 0.005))
+    start = trajectory(AdamW(0.0, weight_decay=0.0))
+    expected = [half, start, whole, whole]
+    wanted = [[source[step][i] for i, source in enumerate(expected)] for step in range(STEPS)]
+    assert_equal_steps(scaled, wanted)
+
+
+def test_rate_factors_are_saved():
+    optimizer = AdamW(0.01, rate_factors={"a": 0.5})
+    assert AdamW.from_config(optimizer.get_config()).rate_factors == {"a": 0.5}
+
+
+def test_layer_decay_goes_down_from_the_top(tiny_classifier):
+    task = tiny_classifier()
+    optimizer = AdamW(0.01, rate_factors=layer_decay(task, 0.5))
+    optimizer.build(task.trainable_variables)
+    found = {variable.path: optimizer.factor(variable) for variable in task.trainable_variables}
+    count = len(task.backbone.blocks)
+    for path, factor in found.items():
+        if "embedding" in path:
+            assert factor == 0.5 ** (count + 1), path
+        elif "block_" in path:
+            number = int(path.split("block_")[1].split("/")[0])
+            assert factor == 0.5 ** (count - number), path
+        else:
+            assert factor == 1.0, path
+    with pytest.raises(ValueError, match="layer_decay must be in"):
+        layer_decay(task, 0.0)
+
+
+def test_fit_takes_layer_decay(tiny_classifier):
+    task = tiny_classifier()
+    before = task.get_weights()
+    task.fit(["good", "bad"], ["positive", "negative"], layer_decay=1e-9, verbose=0)
+    moved = [
+        np.abs(weight - old).max() > 1e-8
+        for weight, old in zip(task.get_weights(), before, strict=True)
+    ]
+    by_path = dict(zip((w.path for w in task.weights), moved, strict=True))
+    assert by_path["head/kernel"]
+    assert not any(is_moved for path, is_moved in by_path.items() if "block_" in path)
+    task.compile()
+    with pytest.raises(ValueError, match="layer_decay is for the default optimizer"):
+        task.fit(["good"], ["positive"], layer_decay=0.5)
