@@ -10,7 +10,7 @@ quickstart: .venv/quickstart
 	$(BIN)/python examples/quickstart.py
 
 test: .venv/test lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not parity"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 20 -m "not parity"
 
 parity: .venv/reference
 	$(BIN)/python -m pytest -m parity tests

@@ -1,6 +1,6 @@
-"""Show what is in a trained classifier, a TFLite file or a SavedModel.
+"""Show what is in a trained task, a TFLite file or a SavedModel.
 
-Sizes and labels of a classifier; signatures, operators and number formats of an export. Nothing is
+Sizes and labels of a task; signatures, operators and number formats of an export. Nothing is
 run.
 """
 
@@ -55,7 +55,7 @@ def _preset(directory):
 
     if not (directory / "config.json").is_file():
         raise FileNotFoundError(
-            f"{directory} is neither a classifier (no config.json) nor a SavedModel "
+            f"{directory} is neither a trained task (no config.json) nor a SavedModel "
             "(no saved_model.pb)"
         )
     config = json.loads((directory / "config.json").read_text("utf-8"))
@@ -79,6 +79,8 @@ def _preset(directory):
         yield title, str(config.get(key, "?"))
     yield "parameters", f"{num_parameters:,} ({', '.join(sorted(formats)) or 'no weights'})"
     settings = config.get("lingxi", {})
+    if "task" in settings:
+        yield "task", settings["task"]
     yield "max_length", str(settings.get("max_length", config.get("max_position_embeddings", "?")))
     if (directory / "vocab.txt").is_file():
         text = (directory / "vocab.txt").read_text("utf-8")
@@ -88,9 +90,12 @@ def _preset(directory):
         num_tokens = len(json.loads((directory / "vocab.json").read_text("utf-8")))
         yield "vocabulary", f"{num_tokens:,} tokens"
     if "id2label" in config:
-        labels = sorted(config["id2label"].items(), key=lambda item: int(item[0]))
-        multi_label = config.get("problem_type") == "multi_label_classification"
-        yield from _labels([label for _, label in labels], multi_label)
+        pairs = sorted(config["id2label"].items(), key=lambda item: int(item[0]))
+        labels = [label for _, label in pairs]
+        if settings.get("task") == "TokenClassifier":
+            yield _tags(labels)
+        else:
+            yield _labels(labels, config.get("problem_type") == "multi_label_classification")
     yield "size", _megabytes(directory)
 
 
@@ -140,14 +145,20 @@ def _metadata(content):
     metadata = json.loads(content)
     yield "task", metadata["task"]
     if "labels" in metadata:
-        yield from _labels(metadata["labels"], metadata.get("multi_label", False))
+        yield _labels(metadata["labels"], metadata.get("multi_label", False))
+    if "tags" in metadata:
+        yield _tags(metadata["tags"])
     yield "max_length", str(metadata["max_length"])
     if "kernels" in metadata:
         yield "kernels", f"{', '.join(metadata['kernels'])} (of tensorflow_text.tflite_registrar)"
 
 
 def _labels(labels, multi_label):
-    yield "labels", f"{', '.join(labels)} ({'several' if multi_label else 'one'} a text)"
+    return "labels", f"{', '.join(labels)} ({'several' if multi_label else 'one'} a text)"
+
+
+def _tags(names):
+    return "tags", f"{', '.join(names)} (one a word)"
 
 
 def _operators(schema, model):

@@ -287,7 +287,7 @@ def test_inspect_exports(lingxi, exports):
 
 
 def test_inspect_something_else(lingxi, tmp_path):
-    assert "neither a classifier" in lingxi("inspect", tmp_path).err
+    assert "neither a trained task" in lingxi("inspect", tmp_path).err
     assert "no preset or directory 'nowhere'" in lingxi("inspect", "nowhere").err
 
 
