@@ -55,6 +55,14 @@ def _text(text, in_full):
     return [{"output": text}]
 
 
+def _fill(masks, in_full):
+    """The best filling of each mask, or in full all of them."""
+    found = [[_rounded(dataclasses.asdict(filling)) for filling in mask] for mask in masks]
+    if in_full:
+        return [{"masks": found}]
+    return [{"token": mask[0]["token"], "score": mask[0]["score"]} for mask in found]
+
+
 def _rounded(values):
     return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
 
@@ -63,6 +71,7 @@ _ROWS = {
     "answer": _answer,
     "classify": _classify,
     "embed": _embed,
+    "fill": _fill,
     "generate": _text,
     "rate": _rate,
     "summarize": _text,

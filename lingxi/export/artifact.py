@@ -10,6 +10,7 @@ from lingxi.tasks.text_data import BATCH_SIZE, split_pairs, stacked
 from lingxi.text.strings import as_strings
 
 ARTIFACTS = {  # task in the metadata: module of `lingxi.export.artifacts`, and class
+    "MaskedLanguageModel": ("masked_language_model", "ExportedMaskedLanguageModel"),
     "QuestionAnswerer": ("question_answerer", "ExportedQuestionAnswerer"),
     "Summarizer": ("generation", "ExportedSummarizer"),
     "TextClassifier": ("text_classifier", "ExportedTextClassifier"),

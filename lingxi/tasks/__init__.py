@@ -2,6 +2,7 @@
 
 from lingxi.tasks.generation import Generation
 from lingxi.tasks.loading import load
+from lingxi.tasks.masked_language_model import Filling, MaskedLanguageModel
 from lingxi.tasks.prompting import Dialogue, few_shot
 from lingxi.tasks.question_answerer import Answer, QuestionAnswerer
 from lingxi.tasks.retrieval import Hit
@@ -20,8 +21,10 @@ __all__ = [
     "Classification",
     "Dialogue",
     "Entity",
+    "Filling",
     "Generation",
     "Hit",
+    "MaskedLanguageModel",
     "QuestionAnswerer",
     "Score",
     "Summarizer",

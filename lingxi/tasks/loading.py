@@ -7,6 +7,7 @@ from lingxi.zoo import preset
 from lingxi.zoo.huggingface import embedder
 
 TASKS = {  # class: its module in `lingxi.tasks`, and its architectures in `transformers`
+    "MaskedLanguageModel": ("masked_language_model", ("ForMaskedLM", "ForPreTraining")),
     "QuestionAnswerer": ("question_answerer", ("ForQuestionAnswering",)),
     "Summarizer": ("summarizer", ("BartForConditionalGeneration",)),
     "TextClassifier": ("text_classifier", ("ForSequenceClassification",)),

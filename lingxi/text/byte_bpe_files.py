@@ -71,6 +71,9 @@ def write_directory(directory: Path, config: dict) -> None:
     lines = ["#version: 0.2", *config["merges"]]
     (directory / "merges.txt").write_bytes("".join(f"{line}\n" for line in lines).encode())
     special = {f"{name}_token": token for name, token in config["special_tokens"].items()}
+    if "mask_token" in special:  # the blank before it is a part of it
+        mask = {"content": special["mask_token"], "lstrip": True, "special": True}
+        special["mask_token"] = {"__type": "AddedToken", **mask}
     is_roberta = "cls" in config["special_tokens"]
     settings = {
         "tokenizer_class": "RobertaTokenizer" if is_roberta else "GPT2Tokenizer",

@@ -1,0 +1,385 @@
+"""Plain texts to what a masked language model learns from: packed, paired and masked."""
+
+import os
+import re
+
+import numpy as np
+import tensorflow as tf
+
+from lingxi.tasks import language_data, text_data
+from lingxi.text import WordPieceTokenizer
+from lingxi.text.packing import pack
+from lingxi.training import IGNORED
+
+MASKED, RANDOM = 0.8, 0.1  # of the chosen tokens; the others stay (Devlin et al. 2018, 3.1)
+FOLLOWS, UNRELATED = 0, 1  # the classes of the second segment, in the order of `transformers`
+
+
+class Masking:
+    """Draws the tokens of a batch that a model has to restore, in TensorFlow's graph.
+
+    Of `n` ordinary tokens in a row at most `⌈mask_rate · n⌉` are chosen, at least one if there is
+    any; of the chosen ones 80 % become the mask token, 10 % a random ordinary token, 10 % stay.
+    Special tokens and padding are never chosen.
+
+    Args:
+        tokenizer: a `lingxi.text.Tokenizer` with a mask token.
+        mask_rate: share of the tokens.
+        whole_words: choose all tokens of a word or none; a word is cut only if every word of its
+            row is longer than what may be chosen of it.
+    """
+
+    def __init__(self, tokenizer, mask_rate=0.15, whole_words=True):
+        if not 0.0 < mask_rate < 1.0:
+            raise ValueError(f"mask_rate must be between 0 and 1, got {mask_rate}")
+        self.mask_id = tokenizer.mask_id
+        self.is_ordinary = np.ones(tokenizer.vocab_size, bool)
+        self.is_ordinary[list(tokenizer.special_ids)] = False
+        self.ordinary_ids = np.flatnonzero(self.is_ordinary).astype("int32")
+        self.begins_word = np.ones(tokenizer.vocab_size, bool)
+        if whole_words:
+            self.begins_word = begins_word(tokenizer)
+        lengths = np.arange(tokenizer.max_length + 1)
+        self.budgets = np.ceil(np.round(mask_rate * lengths, 9)).astype("int32")
+
+    def __call__(self, token_ids, padding_mask, seed):
+        """Mask a batch.
+
+        Args:
+            token_ids: int32 `[batch, seq]`.
+            padding_mask: bool `[batch, seq]`.
+            seed: integers `[2]`: the same seed masks the same tokens.
+
+        Returns:
+            The token ids with masks; the places of the chosen tokens, int32 `[batch, masked]`; and
+            what they were, int32 `[batch, masked]`, `IGNORED` where a row has fewer than others.
+        """
+        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
+        ordinary = padding_mask & tf.gather(self.is_ordinary, token_ids)  # [batch, seq]
+        budget = tf.gather(self.budgets, count_true(ordinary))  # [batch]
+        places, chosen = self._choose(token_ids, ordinary, budget, seeds[0])  # [batch, masked]
+
+        original = tf.gather(token_ids, places, batch_dims=1)
+        share = tf.random.stateless_uniform(tf.shape(places), seeds[1])
+        other = tf.random.stateless_uniform(
+            tf.shape(places), seeds[2], 0, len(self.ordinary_ids), tf.int32
+        )
+        other = tf.gather(self.ordinary_ids, other)
+        new = tf.where(
+            share < MASKED, self.mask_id, tf.where(share < MASKED + RANDOM, other, original)
+        )
+        row = tf.expand_dims(tf.range(tf.shape(places)[0]), 1)  # [batch, 1]
+        index = tf.stack([tf.broadcast_to(row, tf.shape(places)), places], axis=-1)
+        masked = tf.tensor_scatter_nd_update(token_ids, index, tf.where(chosen, new, original))
+        return masked, places, tf.where(chosen, original, IGNORED)
+
+    def _choose(self, token_ids, ordinary, budget, seed):
+        """Different places int32 `[batch, masked]`, and which of them are chosen, bool.
+
+        The tokens stand in an order in which that of the words is random, but those too long for
+        their row come last; `budget` `[batch]` of them are chosen, but of a word that goes on
+        beyond these none, unless it is the first.
+        """
+        before = tf.concat([tf.zeros_like(ordinary[:, :1]), ordinary[:, :-1]], axis=1)
+        begins = ordinary & (tf.gather(self.begins_word, token_ids) | ~before)
+        word = tf.cumsum(tf.cast(begins, tf.int32), axis=1)  # [batch, seq], from 1 on
+        word = tf.where(ordinary, word, 0)
+        count = tf.shape(word)[1] + 1
+        size = tf.math.bincount(word, minlength=count, maxlength=count, axis=-1)  # of words
+        is_long = tf.gather(size, word, batch_dims=1) > budget[:, None]  # [batch, seq]
+        score = tf.random.stateless_uniform([tf.shape(word)[0], count], seed)
+        score = tf.gather(score, word, batch_dims=1) + tf.cast(is_long, tf.float32)
+        order = tf.argsort(tf.where(ordinary, score, 2.0), axis=1, stable=True)
+
+        word = tf.gather(word, order, batch_dims=1)
+        after = tf.concat([word, tf.zeros_like(word[:, :1])], axis=1)
+        beyond = tf.gather(after, budget[:, None], batch_dims=1)  # [batch, 1]
+        most = tf.reduce_max(budget)
+        first, word = word[:, :1], word[:, :most]
+        chosen = (tf.range(most) < budget[:, None]) & ((word != beyond) | (word == first))
+        return order[:, :most], chosen
+
+
+def begins_word(tokenizer):
+    """Of each token, whether it begins a word: bool `[vocab]`.
+
+    WordPiece marks the tokens that go on with a word, other tokenizers the blank before a word.
+    """
+    if isinstance(tokenizer, WordPieceTokenizer):
+        return np.array([not token.startswith("##") for token in tokenizer.vocabulary])
+    return np.array([piece[:1].isspace() for piece in tokenizer.spelling.inside])
+
+
+def count_true(mask):
+    """How many of each row: bool `[batch, seq]` to int32 `[batch]`."""
+    return tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
+
+
+def examples(x, tokenizer, masking, max_length, batch_size, next_sentence, shuffle, seed, repeat):
+    """Masked batches of plain texts.
+
+    Args:
+        x: path of a text file (`str` or `Path`) or list of `Path`s, where a line is a sentence or
+            a paragraph and blank lines stand between documents; a list of documents; or a
+            `tf.data.Dataset` of documents, single or batched. Their tokens are held in memory.
+        tokenizer: a `lingxi.text.Tokenizer`.
+        masking: a `Masking`.
+        max_length: of a sequence, in tokens.
+        batch_size: sequences a batch.
+        next_sentence: pairs of segments, half of which belong together.
+        shuffle: another order, other masks and other pairs in every pass; else always the same.
+        seed: of all that is drawn.
+        repeat: without end.
+
+    Returns:
+        A `tf.data.Dataset` of `(inputs, targets)`: `masked_positions` int32 `[batch, masked]` is
+        among the inputs, the targets are the tokens there, int32 `[batch, masked]`; with
+        `next_sentence` a dict of them, `tokens`, and `next_sentence` int32 `[batch]`.
+    """
+    seed = seed if shuffle else 0
+    batches = PackedBatches(x, tokenizer, max_length, batch_size, next_sentence, shuffle, seed)
+
+    def mask(batch, seed):
+        inputs, unrelated = batch
+        masked, places, labels = masking(
+            inputs["token_ids"], inputs["padding_mask"], tf.stack([seed, 0])
+        )
+        inputs = {**inputs, "token_ids": masked, "masked_positions": places}
+        if next_sentence:
+            return inputs, {"tokens": labels, "next_sentence": unrelated}
+        return inputs, labels
+
+    dataset = batches.dataset()
+    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=shuffle)
+    dataset = tf.data.Dataset.zip(dataset.repeat() if repeat else dataset, seeds)
+    return dataset.map(mask).prefetch(2)
+
+
+class PackedBatches(text_data.Batches):
+    """Batches of sequences filled with whole sentences, as many as fit.
+
+    Of single segments a sequence runs on over the end of a document, with a separator there
+    (FULL-SENTENCES of Liu et al. 2019, section 4.2). Pairs of segments come from one document: as
+    many sentences as fit in a sequence, parted between two of them (within the only one). In half
+    of the pairs the second segment is that of another document instead.
+
+    A batch is `(inputs, unrelated)`: what a tokenizer gives, `[batch, seq]`, and int32 `[batch]`,
+    whether the second segment is of another document.
+
+    Args:
+        x, tokenizer, max_length, batch_size, next_sentence, shuffle, seed: as of `examples`.
+    """
+
+    def __init__(self, x, tokenizer, max_length, batch_size, next_sentence, shuffle, seed):
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self.order = "shuffled" if shuffle else "given"
+        self.random = np.random.default_rng(seed)
+        self.next_sentence = next_sentence
+        self.room = max_length - tokenizer.template.num_special(1 + next_sentence)
+        if self.room < 2:
+            raise ValueError(f"max_length {max_length} leaves no room beside the special tokens")
+        self.tokens, self.ends, document = sentences(x, tokenizer, self.room)
+        if next_sentence:
+            self.runs = packed(self.ends, self.room, document)
+            self.runs = self.runs[self._lengths(*self.runs.T) > 1]  # a token has no two parts
+            self.owner = document[self.runs[:, 0]]  # [runs]
+            if len(np.unique(self.owner)) < 2:
+                raise ValueError(
+                    "next_sentence needs at least two documents; in a file a blank line parts them"
+                )
+        else:
+            self.tokens, self.ends = separated(self.tokens, self.ends, document, tokenizer.sep_id)
+            first, after = packed(self.ends, self.room).T
+            first += self.tokens[self._start(first)] == tokenizer.sep_id  # none at the margins
+            after -= self.tokens[self._start(after) - 1] == tokenizer.sep_id
+            self.runs = np.stack([first, after], 1)[first < after]
+        self.rows = self._draw_batches()
+
+    @property
+    def num_examples(self):
+        return len(self.runs)
+
+    def _start(self, sentence):
+        """Where sentences begin among all tokens."""
+        return np.where(sentence > 0, self.ends[sentence - 1], 0)
+
+    def _lengths(self, first, after):
+        """Tokens of the sentences from `first` to before `after`."""
+        return self._start(after) - self._start(first)
+
+    def _draw_batches(self):
+        """Row numbers of each batch; sets `segments` and `unrelated`.
+
+        `segments` are the first token and the one after the last of every segment of every
+        example, int `[examples, segments, 2]`.
+        """
+        start, end = self._start(self.runs[:, 0]), self._start(self.runs[:, 1])
+        self.segments = np.stack([start, end], 1)[:, np.newaxis]  # [examples, 1, 2]
+        self.unrelated = np.full(self.num_examples, FOLLOWS, "int32")
+        if self.next_sentence:
+            self._draw_pairs(start, end)
+        rows = np.arange(self.num_examples)
+        if self.order == "shuffled":
+            self.random.shuffle(rows)
+        return np.split(rows, range(self.batch_size, len(rows), self.batch_size))
+
+    def _draw_pairs(self, start, end):
+        first, after = self.runs.T
+        many = after - first > 1
+        border = self._start(self.random.integers(first + 1, np.maximum(after, first + 2)))
+        middle = np.where(many, border, self.random.integers(start + 1, end))
+        self.unrelated = self.random.choice(np.array([FOLLOWS, UNRELATED], "int32"), len(start))
+
+        # A run among those of other documents: the runs of a document stand together.
+        own_first = np.searchsorted(self.owner, self.owner, "left")
+        own_count = np.searchsorted(self.owner, self.owner, "right") - own_first
+        other = self.random.integers(0, len(start) - own_count)
+        other += np.where(other >= own_first, own_count, 0)
+        # Of its second segment the sentences that fit, or as much of the first one as fits.
+        limit = middle[other] + self.room - (middle - start)
+        fitting = np.searchsorted(self.ends, np.minimum(limit, end[other]), "right")
+        fitting = self._start(fitting)
+        other_end = np.where(fitting > middle[other], fitting, np.minimum(limit, end[other]))
+
+        is_other = self.unrelated == UNRELATED
+        second = np.where(is_other, middle[other], middle), np.where(is_other, other_end, end)
+        self.segments = np.stack([np.stack([start, middle], 1), np.stack(second, 1)], axis=1)
+
+    def _signature(self):
+        inputs = {"token_ids": tf.int32, "padding_mask": tf.bool, "segment_ids": tf.int32}
+        if not self.tokenizer.has_segments:
+            del inputs["segment_ids"]
+        inputs = {name: tf.TensorSpec([None, None], dtype) for name, dtype in inputs.items()}
+        return inputs, tf.TensorSpec([None], tf.int32)
+
+    def __getitem__(self, index):
+        rows = self.rows[index]
+        sequences = [self._sequence(*self.segments[row]) for row in rows]
+        shape = len(rows), max(len(ids) for ids, _ in sequences)
+        token_ids = np.full(shape, self.tokenizer.pad_id, "int32")
+        inputs = {"token_ids": token_ids, "padding_mask": np.zeros(shape, bool)}
+        if self.tokenizer.has_segments:
+            inputs["segment_ids"] = np.zeros(shape, "int32")
+        for row, (ids, second) in enumerate(sequences):
+            token_ids[row, : len(ids)] = ids
+            inputs["padding_mask"][row, : len(ids)] = True
+            if self.tokenizer.has_segments:
+                inputs["segment_ids"][row, second : len(ids)] = 1
+        return inputs, self.unrelated[rows]
+
+    def _sequence(self, first, second=None):
+        """Token ids of an example, and where its second segment begins."""
+        before, between, after = self.tokenizer.template
+        ids = [before, self.tokens[slice(*first)]]
+        if second is not None:
+            ids += [between, self.tokens[slice(*second)]]
+        ids.append(after)
+        last = 0 if second is None else len(ids[-1]) + len(ids[-2])
+        ids = np.concatenate(ids).astype("int32")
+        return ids, len(ids) - last
+
+
+def sentences(x, tokenizer, room):
+    """The tokens of all sentences, one after the other, and where each ends.
+
+    Returns:
+        int32 `[tokens]`; int `[sentences]`; and the number of the document of each sentence, int
+        `[sentences]`. A sentence of more than `room` tokens is cut into several.
+    """
+    lines, document = [], []
+    for number, text in enumerate(documents(x)):
+        found = [line.strip() for line in text.splitlines() if line.strip()]
+        # With a blank between two sentences, as in running text.
+        lines += [line if i == 0 else f" {line}" for i, line in enumerate(found)]
+        document += [number] * len(found)
+    tokens, lengths, start, size = [], [], 0, 0
+    for index, line in enumerate(lines):
+        size += len(line)
+        if size >= language_data.PIECE or index == len(lines) - 1:
+            ids = tokenizer.tokenize(lines[start : index + 1])
+            tokens.append(ids.flat_values.numpy())
+            lengths.append(ids.row_lengths().numpy())
+            start, size = index + 1, 0
+    if not sum(map(len, tokens)):
+        raise ValueError("got no text to learn from; pass at least one document")
+    lengths, document = np.concatenate(lengths), np.array(document)
+    parts = -(-lengths // room)  # of each sentence
+    last = np.cumsum(parts) - 1
+    sizes = np.full(parts.sum(), room)
+    real = parts > 0  # a line of control characters has no token
+    sizes[last[real]] = (lengths - (parts - 1) * room)[real]
+    return np.concatenate(tokens), np.cumsum(sizes), np.repeat(document, parts)
+
+
+def documents(x):
+    """The documents that `x` names or holds, as a list of str."""
+    if isinstance(x, tf.data.Dataset):
+        x = x if x.element_spec.shape.rank == 0 else x.unbatch()
+        return [text.decode() for text in x.as_numpy_iterator()]
+    if isinstance(x, (str, os.PathLike)):
+        return _parted(language_data.documents(x)[0])
+    texts = []
+    for item, text in zip(x, language_data.documents(x), strict=True):
+        texts += _parted(text) if isinstance(item, os.PathLike) else [text]
+    return texts
+
+
+def _parted(text):
+    """The documents of a text file."""
+    return re.split(r"\n\s*\n", text)
+
+
+def separated(tokens, ends, document, sep_id):
+    """The same tokens and ends with a sentence `[sep_id]` between two documents."""
+    lasts = np.flatnonzero(document[1:] != document[:-1])  # sentence before each border
+    tokens = np.insert(tokens, ends[lasts], sep_id)
+    borders = np.concatenate([[0], np.cumsum(document[1:] != document[:-1])])
+    ends = ends + borders  # moved by the separators before
+    return tokens, np.insert(ends, lasts + 1, ends[lasts] + 1)
+
+
+def packed(ends, room, document=None):
+    """As many sentences as fit in `room`, again and again: int `[runs, 2]`.
+
+    Each row has the first sentence and the one after the last; all are of one document where
+    `document` `[sentences]` tells theirs.
+    """
+    last = np.full(len(ends), len(ends))
+    if document is not None:
+        last = np.searchsorted(document, document, "right")
+    runs, first, start = [], 0, 0
+    while first < len(ends):
+        after = min(int(np.searchsorted(ends, start + room, "right")), last[first])
+        runs.append((first, after))
+        first, start = after, ends[after - 1]
+    return np.array(runs)
+
+
+def with_masks(tokenizer, texts, max_length, padding):
+    """Texts in which the mask token is written out, as `tokenizer` gives others.
+
+    Elsewhere a special token that somebody typed is text. Blanks before a mask belong to it, as
+    in `transformers`: "the <mask>" leaves "the".
+
+    Args:
+        texts: string tensor `[batch]`.
+        max_length: a longer text is cut.
+        padding: "longest" or "max_length".
+    """
+    mask = tokenizer.special_tokens["mask"]
+    texts = tf.strings.regex_replace(texts, rf"\s*{re.escape(mask)}", mask)
+    parts = tf.strings.split(texts, mask)  # [batch, (parts)]
+    tokens = tokenizer.tokenize(parts.flat_values)  # [all parts, (tokens)]
+    masks = tf.fill([tokens.nrows(out_type=tf.int32), 1], tokenizer.mask_id)
+    tokens = tf.concat([tokens, masks], axis=1)
+    splits = tf.gather(tokens.row_splits, parts.row_splits)
+    rows = tf.RaggedTensor.from_row_splits(tokens.flat_values, splits, validate=False)
+    return pack(
+        (rows[:, :-1],),  # no mask after the last part
+        template=tokenizer.template,
+        pad_id=tokenizer.pad_id,
+        max_length=max_length,
+        pad_to_max_length=padding == "max_length",
+        with_segments=tokenizer.has_segments,
+    )
