@@ -367,3 +367,15 @@ def test_a_directory_without_a_task_is_an_error(lingxi, tmp_path):
     (tmp_path / "bare/config.json").write_text('{"architectures": ["BertModel"]}')
     outcome = lingxi("predict", "--model", "bare", "a text")
     assert "which tell no task" in outcome.err
+
+
+def test_masks_are_filled(lingxi, model, tmp_path):
+    from lingxi.tasks import MaskedLanguageModel
+
+    MaskedLanguageModel.from_preset(str(model)).save_preset(tmp_path / "masked")
+    outcome = lingxi("predict", "--model", "masked", "the [MASK] was good")
+    assert outcome.status == 0, outcome.err
+    token, score, text = outcome.out.rstrip().split("\t")
+    assert token and 0.0 < float(score) < 1.0
+    assert text == "the [MASK] was good"
+    assert "[MASK]" in lingxi("predict", "--model", "masked", "no mask").err
