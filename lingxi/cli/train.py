@@ -107,6 +107,7 @@ def run(arguments):
         import keras
 
         from lingxi import tasks
+        from lingxi.cli.interrupt import StopAtInterrupt
     kinds = {
         "answer": tasks.QuestionAnswerer,
         "classify": tasks.TextClassifier,
@@ -129,6 +130,7 @@ def run(arguments):
         batch_size=FLAGS.batch_size,
         seed=FLAGS.seed,
         learning_rate=FLAGS.learning_rate,
+        callbacks=[StopAtInterrupt()],
         verbose=1 if sys.stdout.isatty() else 2,  # in a log file, a line an epoch
     ).history
     if not math.isfinite(history["loss"][-1]):
