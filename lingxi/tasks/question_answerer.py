@@ -327,9 +327,6 @@ class QuestionAnswerer(Task):
             "log_total": best + tf.math.log(total),
         }
 
-    def readable(self, answers):
-        return answers
-
     def serving_function(self, text, pair=None, max_length=None, padding="longest", answers=None):
         """Questions `text` and contexts `pair`, string `[batch]`: see `AnswerReader.answers`."""
         reader = self.reader(max_length)
@@ -381,10 +378,7 @@ class QuestionAnswerer(Task):
         parts = cls.load_parts(name, vocabulary, load_weights, dtype)
         backbone, tokenizer, directory, config = parts
         config = config or {}
-        trained = any(
-            architecture.endswith("ForQuestionAnswering")
-            for architecture in config.get("architectures") or ()
-        )
+        trained = cls.is_trained(config, "ForQuestionAnswering")
         own = config.get("lingxi", {}) if trained else {}
         for key in ("overlap", "max_question", "max_answer", "no_answer", "dropout"):
             if key in own:

@@ -11,6 +11,7 @@ from lingxi.tasks.task import Task, run_batches
 from lingxi.zoo import Bert, checkpoint
 from lingxi.zoo.huggingface.classifier import CLASSIFIERS
 
+HEAD = "ForSequenceClassification"  # of `transformers`
 HEAD_LEARNING_RATE = 1e-3
 
 
@@ -126,20 +127,16 @@ class SequenceHead(Task):
 
     # Presets
 
-    @staticmethod
-    def is_trained(config):
-        """Whether a config.json (or None) is that of a `…ForSequenceClassification`."""
-        architectures = (config or {}).get("architectures") or ()
-        return any(name.endswith("ForSequenceClassification") for name in architectures)
-
-    @staticmethod
-    def settings_in(config, backbone):
-        """The arguments that a config.json (or None) tells: `max_length`, `dropout` of the head."""
+    @classmethod
+    def settings_in(cls, config, backbone, max_length=None):
+        """`max_length`, if None that of a config.json (or None), and the `dropout` of its head."""
         config = config or {}
-        settings = {"max_length": config.get("lingxi", {}).get("max_length")}
-        if SequenceHead.is_trained(config):
-            settings["dropout"] = config.get(CLASSIFIERS[backbone.config.model_type].dropout)
-        return settings
+        if max_length is None:
+            max_length = config.get("lingxi", {}).get("max_length")
+        if not cls.is_trained(config, HEAD):
+            return {"max_length": max_length}
+        dropout = config.get(CLASSIFIERS[backbone.config.model_type].dropout)
+        return {"max_length": max_length, "dropout": dropout}
 
     def load_head(self, directory):
         """All weights of a `…ForSequenceClassification` in a directory of Hugging Face."""

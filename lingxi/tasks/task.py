@@ -28,8 +28,8 @@ class Task(keras.Model):
 
     - `architectures`, the classes of its backbones, and `call`, from token ids to logits;
     - `default_loss`, `default_metrics`, `metrics_example`; `targets` and `targets_in_graph`;
-    - `answers` and `readable`, what artifacts run; the method that `verb` names, by `answers_to`;
-      `disagreement`;
+    - `answers`, and `readable` if these have names, what artifacts run; the method that `verb`
+      names, by `answers_to`; `disagreement`;
     - `from_preset`, by `load_parts`; `preset_config` and `checkpoint_table`; and adds its own
       arguments to `get_config`, its own facts to `export_metadata`.
 
@@ -306,6 +306,10 @@ class Task(keras.Model):
         inputs = self.tokenized(text, pair, max_length, padding)
         return self.readable((answers or self.answers)(inputs))
 
+    def readable(self, answers):
+        """What callers get of `answers`: the same, unless a task has names for its numbers."""
+        return answers
+
     def serving_arguments(self):
         """What else `answers` takes: scalars that a caller of a SavedModel may choose."""
         return {}
@@ -372,6 +376,11 @@ class Task(keras.Model):
             vocabulary or directory, getattr(backbone.config, "max_length", None)
         )
         return backbone, tokenizer, directory, config
+
+    @staticmethod
+    def is_trained(config, head):
+        """Whether a config.json (or None) has an architecture whose name ends with `head`."""
+        return any(name.endswith(head) for name in (config or {}).get("architectures") or ())
 
     def save_preset(self, directory):
         """Write `config.json`, `model.safetensors` and the files of the tokenizer.

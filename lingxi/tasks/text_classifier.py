@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from lingxi.tasks import text_data
 from lingxi.tasks.labels import Labels
-from lingxi.tasks.sequence_head import SequenceHead
+from lingxi.tasks.sequence_head import HEAD, SequenceHead
 
 CONSISTENT = 1e-4  # of an artifact's label and score with its own probabilities
 
@@ -256,7 +256,7 @@ class TextClassifier(SequenceHead):
         parts = cls.load_parts(name, vocabulary, load_weights, dtype)
         backbone, tokenizer, directory, config = parts
         config = config or {}
-        trained = cls.is_trained(config)
+        trained = cls.is_trained(config, HEAD)
         own_labels = Labels.names_in(config) if trained else None
         if labels is None and own_labels is None:
             raise ValueError(
@@ -264,9 +264,7 @@ class TextClassifier(SequenceHead):
             )
         if multi_label is None:
             multi_label = trained and config.get("problem_type") == "multi_label_classification"
-        settings = {**cls.settings_in(config, backbone), **kwargs}
-        if max_length is not None:
-            settings["max_length"] = max_length
+        settings = {**cls.settings_in(config, backbone, max_length), **kwargs}
         classifier = cls(
             backbone,
             tokenizer,

@@ -319,9 +319,6 @@ class TextEmbedder(Task):
         """Tokenized inputs to `embedding` float32 `[batch, dim]`."""
         return {"embedding": tf.cast(self(inputs, training=False), tf.float32)}
 
-    def readable(self, answers):
-        return answers
-
     def export_metadata(self):
         return {
             **super().export_metadata(),

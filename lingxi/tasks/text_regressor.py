@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from lingxi.tasks.labels import Labels
-from lingxi.tasks.sequence_head import SequenceHead
+from lingxi.tasks.sequence_head import HEAD, SequenceHead
 
 SURE = 1e-2  # of the numbers' spread, by which an artifact may be wrong
 
@@ -67,9 +67,6 @@ class TextRegressor(SequenceHead):
         """`score` float32 `[batch]`."""
         return {"score": tf.cast(self(inputs, training=False), tf.float32)[:, 0]}
 
-    def readable(self, answers):
-        return answers
-
     def disagreement(self, expected, found):
         """0 where a number is that of the task, but for a hundredth of how far its numbers spread;
         else by how much it is further away.
@@ -91,11 +88,9 @@ class TextRegressor(SequenceHead):
         """
         parts = cls.load_parts(name, vocabulary, load_weights, dtype)
         backbone, tokenizer, directory, config = parts
-        settings = {**cls.settings_in(config, backbone), **kwargs}
-        if max_length is not None:
-            settings["max_length"] = max_length
+        settings = {**cls.settings_in(config, backbone, max_length), **kwargs}
         regressor = cls(backbone, tokenizer, dtype=dtype, **settings)
-        if load_weights and cls.is_trained(config) and len(Labels.names_in(config)) == 1:
+        if load_weights and cls.is_trained(config, HEAD) and len(Labels.names_in(config)) == 1:
             regressor.load_head(directory)
         return regressor
 

@@ -277,9 +277,6 @@ class TokenClassifier(Task):
         chosen = tf.one_hot(tag_ids, len(self.tags)) * probabilities
         return {"tag_ids": tag_ids, "scores": tf.reduce_sum(chosen, axis=-1)}
 
-    def readable(self, answers):
-        return answers
-
     def serving_function(self, text, pair=None, max_length=None, padding="longest", answers=None):
         """Raw texts to their entities, see `EntityReader.entities`."""
         self.checked_max_length(max_length)
@@ -307,14 +304,10 @@ class TokenClassifier(Task):
         }
 
     def disagreement(self, expected, found):
-        """0 where an artifact finds the same entities in a text as the task; else the share that
-        only one of the two finds, but for those that the task is less sure of than it must be.
-        """
+        """The share of the entities of each text that only the task or only the artifact finds."""
+        pairs = zip(_spans(expected), _spans(found), strict=True)
         return np.array(
-            [
-                _disagreement(wanted, got)
-                for wanted, got in zip(_spans(expected), _spans(found), strict=True)
-            ]
+            [len(a.keys() ^ b.keys()) / max(len(a.keys() | b.keys()), 1) for a, b in pairs]
         )
 
     def difference(self, expected, found):
@@ -357,10 +350,7 @@ class TokenClassifier(Task):
         backbone, tokenizer, directory, config = parts
         config = config or {}
         own = config.get("lingxi", {})
-        trained = any(
-            architecture.endswith("ForTokenClassification")
-            for architecture in config.get("architectures") or ()
-        )
+        trained = cls.is_trained(config, "ForTokenClassification")
         own_tags = Labels.names_in(config) if trained else None
         if labels is None and own_tags is None:
             raise ValueError(
@@ -451,11 +441,6 @@ def _spans(answers):
         {(entity.start, entity.end, entity.label): entity.score for entity in entities}
         for entities in entities_of(answers)
     ]
-
-
-def _disagreement(wanted, got):
-    """The share of entities that only one of the two has."""
-    return len(wanted.keys() ^ got.keys()) / max(len(wanted.keys() | got.keys()), 1)
 
 
 def _dropout_key(backbone):
