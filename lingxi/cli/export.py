@@ -35,8 +35,9 @@ flags.DEFINE_enum(
 flags.DEFINE_enum(
     "input",
     "text",
-    ["text", "ids"],
-    "What a TFLite file takes; ids where the app tokenizes, or the tokenizer is not BERT's.",
+    ["text", "ids", "mediapipe"],
+    "What a TFLite file takes; ids where the app tokenizes, or the tokenizer is not BERT's; "
+    "mediapipe for MediaPipe Tasks, which tokenizes with the vocabulary in the file.",
     flag_values=FLAGS,
 )
 flags.DEFINE_boolean("pairs", False, "Take pairs of texts.", flag_values=FLAGS)

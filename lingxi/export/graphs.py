@@ -67,6 +67,7 @@ class TFLiteGraph:
     def __init__(self, path, facts, num_threads=None):
         self.uniform_shape = (facts["rows"], facts["max_tokens"]) if facts.get("draws") else None
         self.tokenizer = None
+        self.names = facts.get("inputs")  # of what a tokenizer gives, where they are not its own
         if facts["input"] == "text":
             from tensorflow_text import tflite_registrar
 
@@ -102,6 +103,8 @@ class TFLiteGraph:
     def _columns(self, inputs, seed):
         """The inputs as arrays, with the numbers to draw by if the task draws."""
         columns = _arrays(inputs)
+        if self.names is not None:
+            columns = {self.names[n]: column.astype("int32") for n, column in columns.items()}
         if self.uniform_shape is not None:
             shape = [len(next(iter(columns.values()))), *self.uniform_shape]
             columns["uniform"] = tf.random.stateless_uniform(shape, [seed, 0]).numpy()

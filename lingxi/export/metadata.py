@@ -25,10 +25,16 @@ def write_beside(directory, metadata):
     (extra / METADATA_NAME).write_text(_to_json(metadata), "utf-8")
 
 
-def append(path, metadata, tokenizer=None):
-    """Behind the model in a TFLite file, with the tokenizer's files if there is one."""
+def append(path, metadata, tokenizer=None, files=()):
+    """Behind the model in a TFLite file, with the tokenizer's files if there is one.
+
+    Args:
+        files: `{name: text}` of more files.
+    """
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
         archive.writestr(METADATA_NAME, _to_json(metadata))
+        for name, contents in dict(files).items():
+            archive.writestr(name, contents)
         if tokenizer is not None:
             with tempfile.TemporaryDirectory() as folder:
                 tokenizer.save(folder)

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import pathlib
 import tempfile
 
@@ -9,12 +10,13 @@ import flatbuffers
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from lingxi.export import metadata, verification
+from lingxi.export import mediapipe, metadata, verification
+from lingxi.export.examples import TEXTS
 from lingxi.export.precision import in_precision
 from lingxi.files import atomic_path
 
 QUANTIZATIONS = (None, "float16", "int8")
-INPUTS = ("text", "ids")
+INPUTS = ("text", "ids", "mediapipe")
 _ALIGNMENT = 16  # bytes, of the weights in a file: interpreters read them in place
 
 
@@ -43,7 +45,12 @@ def tflite(
             `lengths`). "ids": builtin operations only; inputs `token_ids`, `padding_mask` and, of
             BERT, `segment_ids`, `[1, max_length]`; answers without strings out; the files of the
             tokenizer are packed into the file. A task that draws its tokens takes also `uniform`
-            `[1, results, max_tokens]`, the random numbers.
+            `[1, results, max_tokens]`, the random numbers. "mediapipe" (a classifier or embedder
+            with a WordPiece tokenizer; extra `mobile`): a file that `TextClassifier` and
+            `TextEmbedder` of MediaPipe Tasks load as it is, on Android, iOS, the web and in
+            Python; inputs `ids`, `mask` and `segment_ids`, int32; one output, `probabilities` or
+            `embedding`. MediaPipe's tokenizer is not quite BERT's: a warning counts the examples
+            whose answers differ.
         pairs: take pairs of texts.
         max_length: in tokens; every text is padded to it. By default the task's; 128 at most for
             a task that makes text, whose decoding loop is inside.
@@ -72,6 +79,9 @@ def tflite(
             f"{type(task).__name__}"
         )
     pairs = task.check_pairs(pairs)
+    if input == "mediapipe":
+        mediapipe.check(task, pairs)
+        examples = TEXTS if examples is None else list(examples)
     if input == "text" and not task.reads_text_in_tflite:
         raise ValueError(
             f"TFLite has no operations for raw text into a {type(task).__name__} with this "
@@ -97,8 +107,13 @@ def tflite(
         if input == "text":
             facts["kernels"] = list(task.tflite_kernels())
             tokenizer = None
-        metadata.append(temporary, facts, tokenizer)
+        files = {}
+        if input == "mediapipe":
+            files, facts["inputs"] = mediapipe.files(task), mediapipe.INPUTS
+        metadata.append(temporary, facts, tokenizer, files)
         report = verification.verify_unpublished(task, temporary, examples, min_agreement)
+        if input == "mediapipe":
+            mediapipe.warn_of_other_answers(temporary, task, examples)
     return report.moved_to(path)
 
 
@@ -107,6 +122,8 @@ def _convert(task, quantize, input, pairs, max_length, stepwise):
     if input == "text":
         names = ("text", "pair") if pairs else ("text",)
         signature = {name: tf.TensorSpec([1], tf.string, name=name) for name in names}
+    elif input == "mediapipe":
+        signature = mediapipe.signature(max_length)
     else:
         signature = task.tokenized_signature(1, max_length)
 
@@ -118,6 +135,8 @@ def _convert(task, quantize, input, pairs, max_length, stepwise):
 
         if input == "ids":
             return run(given)
+        if input == "mediapipe":
+            return mediapipe.answers(task, **given)
         return task.serving_function(
             **given, max_length=max_length, padding="max_length", answers=run
         )
@@ -130,7 +149,8 @@ def _convert(task, quantize, input, pairs, max_length, stepwise):
     graphs["serving_default"] = graphs["serving_default"].get_concrete_function(**signature)
     if not stepwise:
         converter = tf.lite.TFLiteConverter.from_concrete_functions([*graphs.values()], module)
-        return _compact(_converted(converter, quantize, input))
+        describe = input == "mediapipe" and functools.partial(mediapipe.add_metadata, task=task)
+        return _compact(_converted(converter, quantize, input), describe)
     graphs |= task.stepwise(signature)
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -160,9 +180,15 @@ def _tokenizing_in_tflite(task):
         task.tokenizer = tokenizer
 
 
-def _compact(model):
-    """The same TFLite file with equal vectors stored once: most are the channels' zero points."""
+def _compact(model, describe=None):
+    """The same TFLite file with equal vectors stored once: most are the channels' zero points.
+
+    Args:
+        describe: adds metadata to a `ModelT`.
+    """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+    if describe:
+        describe(model)
     builder = _SharingBuilder()
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())

@@ -337,7 +337,7 @@ class Task(keras.Model):
             [
                 np.abs(found[name] - values).max()
                 for name, values in expected.items()
-                if values.dtype.kind == "f"
+                if name in found and values.dtype.kind == "f"
             ]
         )
 

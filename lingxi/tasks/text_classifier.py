@@ -212,14 +212,16 @@ class TextClassifier(SequenceHead):
             named = np.array([name.encode() for name in self.labels], object)
             is_label = found["label"][:, np.newaxis] == named  # [examples, labels]
         else:
-            is_label = found["label_id"][:, np.newaxis] == np.arange(len(self.labels))
+            label_id = found["label_id"] if "label_id" in found else got.argmax(axis=-1)
+            is_label = label_id[:, np.newaxis] == np.arange(len(self.labels))
         if self.multi_label:
             differs = (wanted >= 0.5) != (got >= 0.5)
             error = np.where(differs, np.abs(wanted - 0.5), 0.0).max(axis=-1)
         else:
             error = wanted.max(axis=-1) - np.where(is_label, wanted, 0.0).sum(axis=-1)
         best, of_label = got.max(axis=-1), np.where(is_label, got, 0.0).sum(axis=-1)
-        consistent = np.abs([best - of_label, best - found["score"]]).max(axis=0) < CONSISTENT
+        said = found["score"] if "score" in found else best
+        consistent = np.abs([best - of_label, best - said]).max(axis=0) < CONSISTENT
         return np.where(consistent, error, 1.0)
 
     # Presets
