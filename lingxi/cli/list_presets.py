@@ -15,10 +15,10 @@ def run(arguments):
     if arguments:
         raise app.UsageError(f"list takes no arguments, got {arguments}")
     with quiet_tensorflow(FLAGS.debug):
-        from lingxi.zoo import T5, Bert, Gpt, Transformer, preset
+        from lingxi.zoo import T5, Bert, Gpt, Loftr, Transformer, preset
     rows = [("preset", "architecture", "layers", "hidden", "heads", "parameters", "weights")]
     notes = []
-    for architecture in (Bert, Gpt, T5, Transformer):
+    for architecture in (Bert, Gpt, T5, Transformer, Loftr):
         for name, config in architecture.presets.items():
             trained = name in preset.pretrained_presets()
             rows.append(

@@ -3,7 +3,7 @@
 from keras import ops
 
 from lingxi.generation.decoder import Decoder
-from lingxi.generation.gather import pick
+from lingxi.layers.gather import pick
 
 LOW = -1e9
 

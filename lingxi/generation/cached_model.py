@@ -8,7 +8,7 @@ and nothing is copied when a beam search drops some and splits others.
 
 from keras import ops
 
-from lingxi.generation.gather import pick
+from lingxi.layers.gather import pick
 from lingxi.zoo import Gpt
 
 

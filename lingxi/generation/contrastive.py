@@ -3,7 +3,7 @@
 from keras import ops
 
 from lingxi.generation.decoder import Decoder, log_probability
-from lingxi.generation.gather import pick
+from lingxi.layers.gather import pick
 
 
 class ContrastiveSearch(Decoder):

@@ -4,8 +4,8 @@ from keras import ops
 
 from lingxi.generation.cached_model import CachedModel
 from lingxi.generation.constraints import Constraints
-from lingxi.generation.gather import pick
 from lingxi.generation.sampling import draw, most_probable
+from lingxi.layers.gather import pick
 
 
 class Decoder:

@@ -3,7 +3,7 @@
 from keras import ops
 
 from lingxi.generation.constraints import NEVER
-from lingxi.generation.gather import pick
+from lingxi.layers.gather import pick
 
 
 def most_probable(scores):

@@ -8,9 +8,9 @@ from keras import ops
 
 from lingxi.generation.cached_model import CachedModel
 from lingxi.generation.decoder import Decoder, log_probability
-from lingxi.generation.gather import pick
 from lingxi.generation.options import DecodingOptions
 from lingxi.generation.sampling import most_probable
+from lingxi.layers.gather import pick
 
 
 class SpeculativeDecoder(Decoder):

@@ -15,7 +15,9 @@ class LinearChainCrf(keras.layers.Layer):
 
     `s(y) = start[y₁] + Σ P[t, yₜ] + Σ T[yₜ₋₁, yₜ] + end[yₙ]` with the scores `P` of a network and
     learned `T`, `start` and `end` (Lample et al. 2016, section 2.2). These begin as zeros: the tags
-    are then independent, each with the softmax of its scores.
+    are then independent, each with the softmax of its scores. Where some steps are known to be
+    wrong, assign -10 or so to them: trained as slowly as a fine-tuned encoder they stay as they
+    were.
 
     Positions whose mask is False are not part of the sequence, wherever they stand. All is
     computed in float32 in every precision.

@@ -67,13 +67,24 @@ class Backbone(keras.Model):
         config = cls.config_class(**layout.to_fields(contents))
         if not load_weights:
             return cls(config, dtype=dtype)
-        config = cls.config_for(config, directory)
+        return cls.load(cls.config_for(config, directory), layout, directory, dtype)
+
+    @classmethod
+    def load(cls, config, layout, source, dtype=None):
+        """A model of `config` with the weights in `source`, as `layout` names them.
+
+        Args:
+            source: a directory, or a file of tensors.
+
+        Raises:
+            CheckpointError: the weights do not fit; every tensor concerned is listed.
+        """
         with keras.StatelessScope():  # variables get their first values where it ends
             model = cls(config, dtype=dtype)
             table = layout.tensors(model)
             for entry in table:  # random values would take longer than the loading
                 entry.variable._initializer = keras.initializers.Zeros()
-        checkpoint.load(table, directory, layout.prefix, layout.ignored)
+        checkpoint.load(table, source, layout.prefix, layout.ignored)
         return model
 
     @classmethod

@@ -30,9 +30,9 @@ class Tensors:
     """One Keras variable and the checkpoint tensors that hold it.
 
     Several tensors stand side by side on the variable's last axis (query, key and value of one
-    fused product). `transpose` is for PyTorch's linear layers, which store `[out, in]`. `aliases`
-    are further names of a single tensor (tied weights): a file may have it under any of them, or
-    under several.
+    fused product). `transpose` is for PyTorch's linear layers and convolutions, which store
+    `[out, in, …]` where Keras has `[…, in, out]`. `aliases` are further names of a single tensor
+    (tied weights): a file may have it under any of them, or under several.
     """
 
     variable: keras.Variable
@@ -45,16 +45,23 @@ class Tensors:
         """The shape of each tensor in the file."""
         *leading, last = self.variable.shape
         shape = (*leading, last // len(self.names))
-        return shape[::-1] if self.transpose else shape
+        return tuple(shape[axis] for axis in self._axes)
+
+    @property
+    def _axes(self):
+        """The axes of the variable in the file's order."""
+        axes = range(len(self.variable.shape))
+        return (*axes[:-3:-1], *axes[:-2]) if self.transpose else tuple(axes)
 
     def join(self, tensors):
-        parts = [tensor.T if self.transpose else tensor for tensor in tensors]
+        back = np.argsort(self._axes)
+        parts = [np.transpose(tensor, back) for tensor in tensors]
         return np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
 
     def split(self):
         value = keras.ops.convert_to_numpy(self.variable)
         parts = np.split(value, len(self.names), axis=-1)
-        return [np.ascontiguousarray(part.T if self.transpose else part) for part in parts]
+        return [np.ascontiguousarray(np.transpose(part, self._axes)) for part in parts]
 
 
 def dense(layer, *names, transpose=True):
@@ -73,6 +80,20 @@ def norm(layer, name):
     return table
 
 
+def conv(layer, name):
+    """The kernel of a convolution without a bias."""
+    return [Tensors(layer.kernel, (f"{name}.weight",), transpose=True)]
+
+
+def batch_norm(layer, name):
+    """A batch normalization, its trained statistics among it."""
+    return [
+        *norm(layer, name),
+        Tensors(layer.moving_mean, (f"{name}.running_mean",)),
+        Tensors(layer.moving_variance, (f"{name}.running_var",)),
+    ]
+
+
 def prefixed(table, prefix):
     """`table` with `prefix` before every tensor name."""
     return [
@@ -85,25 +106,25 @@ def prefixed(table, prefix):
     ]
 
 
-def load(table, directory, prefix, ignored=()):
-    """Read the weights in a directory into the variables of `table`.
+def load(table, source, prefix, ignored=()):
+    """Read the weights in a directory or a file into the variables of `table`.
 
     Args:
         table: list of `Tensors`.
-        directory: holds `model.safetensors`, or its shards and their index; or weights of another
-            kind that `lingxi.zoo.weight_files` reads.
+        source: a directory with `model.safetensors`, or its shards and their index; or weights of
+            another kind that `lingxi.zoo.weight_files` reads.
         prefix: of the base model's tensors in a file with a head ("bert."), which the file, the
             table or both may lack.
         ignored: patterns (`fnmatch`) of tensor names, without the prefix, that `table` need not
             have: buffers, and heads of other tasks.
 
     Raises:
-        FileNotFoundError: no weights in `directory`.
+        FileNotFoundError: no weights in `source`.
         ImportError: weights that need a package which is not installed.
         CheckpointError: a damaged file; or unknown, missing, wrongly shaped or quantized tensors,
             all listed.
     """
-    stored = stored_tensors(directory)
+    stored = stored_tensors(source)
     found = {_canonical(name, prefix): name for name in stored}
     for entry in table:
         aliases = [found.pop(_canonical(alias, prefix), None) for alias in entry.aliases]
@@ -130,7 +151,7 @@ def load(table, directory, prefix, ignored=()):
         ],
     }
     if any(misfits.values()):
-        raise CheckpointError(_describe(directory, misfits))
+        raise CheckpointError(_describe(source, misfits))
     for entry in table:
         tensors = [present[_canonical(name, prefix)] for name in entry.names]
         parts = [np.asarray(tensor.read(), "float32") for tensor in tensors]
@@ -164,8 +185,8 @@ def _canonical(name, prefix):
     return name
 
 
-def _describe(directory, misfits):
-    lines = [f"the weights in {directory} do not fit this model:"]
+def _describe(source, misfits):
+    lines = [f"the weights in {source} do not fit this model:"]
     for title, names in misfits.items():
         if names:
             lines.append(f"{len(names)} tensors {title}:")

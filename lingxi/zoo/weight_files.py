@@ -1,4 +1,4 @@
-"""The tensors in the files of a checkpoint: safetensors, PyTorch's, or Google's of BERT.
+"""The tensors in the files of a checkpoint: safetensors, PyTorch's, NumPy's, or Google's of BERT.
 
 Tensors are read one by one, and no file stays mapped meanwhile: the pages that were read of an open
 mapping count as memory of this process, beside the weights themselves.
@@ -10,6 +10,7 @@ import functools
 import json
 import math
 import pathlib
+import zipfile
 
 import ml_dtypes
 import numpy as np
@@ -39,17 +40,25 @@ class Stored:
     read: collections.abc.Callable
 
 
-def stored_tensors(directory):
-    """`{name: Stored}` of all weights in a directory.
+def stored_tensors(source):
+    """`{name: Stored}` of all weights in a directory, or in one file of `FILES`.
 
-    Safetensors go before PyTorch's files, and these before Google's.
+    In a directory safetensors go before PyTorch's files, and these before Google's.
 
     Raises:
         FileNotFoundError: no weights, or not all shards.
         ImportError: only such weights as need a package that is not installed.
-        CheckpointError: a damaged file.
+        CheckpointError: a damaged file, or a file of another kind.
     """
-    directory = pathlib.Path(directory)
+    source = pathlib.Path(source)
+    if not source.is_file():
+        return _directory(source)
+    if source.suffix not in FILES:
+        raise CheckpointError(f"{source} is no file of tensors; accepted: {', '.join(FILES)}")
+    return FILES[source.suffix](source)
+
+
+def _directory(directory):
     for index, whole, read in (
         (INDEX_NAME, WEIGHTS_NAME, _safetensors),
         (TORCH_INDEX_NAME, TORCH_NAME, _torch),
@@ -144,6 +153,7 @@ class _TorchFile:
                 "it again. Older than torch 1.6, or with code in it? Convert it to safetensors "
                 "where you trust it"
             ) from error
+        tensors = tensors.get("state_dict", tensors)  # beside what a trainer keeps
         for name, tensor in tensors.items():
             if not isinstance(tensor, torch.Tensor):
                 raise CheckpointError(
@@ -158,6 +168,20 @@ class _TorchFile:
         if self.bytes_read > MAPPED_BYTES:
             self.tensors, self.bytes_read = {}, 0
         return values
+
+
+def _numpy(path):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            tensors = dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{path} is not a whole .npz file of arrays without pickles ({error}); copy it again"
+        ) from error
+    return {
+        name: Stored(tensor.shape, tensor.dtype.name, functools.partial(np.array, tensor))
+        for name, tensor in tensors.items()
+    }
 
 
 def _google_bert(prefix):
@@ -187,3 +211,13 @@ def _google_bert(prefix):
 def _read_google_bert(reader, name, transposed):
     tensor = reader.get_tensor(name)
     return tensor.T if transposed else tensor
+
+
+FILES = {
+    ".safetensors": _safetensors,
+    ".ckpt": _torch,
+    ".pth": _torch,
+    ".pt": _torch,
+    ".bin": _torch,
+    ".npz": _numpy,
+}

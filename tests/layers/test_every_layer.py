@@ -48,6 +48,11 @@ LAYERS = {
         lambda **k: layers.FeedForward(6, "silu", True, 0.1, False, "he_normal", **k),
         HIDDEN,
     ),
+    "LinearAttention": (
+        lambda **k: layers.LinearAttention(2, 8, False, True, 0.1, "he_normal", **k),
+        HIDDEN,
+    ),
+    "MessageBlock": (lambda **k: layers.MessageBlock(2, False, 0.1, "he_normal", **k), HIDDEN),
     "LayerNorm": (lambda **k: layers.LayerNorm(epsilon=0.1, **k), HIDDEN),
     "MultiHeadAttention": (
         lambda **k: _attention(
@@ -60,6 +65,7 @@ LAYERS = {
     "RMSNorm": (lambda **k: layers.RMSNorm(epsilon=0.1, **k), HIDDEN),
     "SegmentEmbedding": (lambda **k: layers.SegmentEmbedding(5, 8, "normal", **k), TOKENS),
     "SinusoidalPosition": (lambda **k: layers.SinusoidalPosition(8, False, **k), HIDDEN),
+    "SinusoidalPosition2D": (lambda **k: layers.SinusoidalPosition2D(8, True, **k), HIDDEN),
     "TokenEmbedding": (lambda **k: layers.TokenEmbedding(5, 8, "normal", **k), TOKENS),
 }
 SHAPES = [(0, 3), (1, 1)] if QUICK else [(0, 3), (1, 1), (3, 1), (2, 7)]
@@ -71,8 +77,9 @@ each_layer = pytest.mark.parametrize(("make", "inputs"), LAYERS.values(), ids=LA
 
 def test_every_exported_layer_is_tested_here():
     classes = {n for n in layers.__all__ if isinstance(getattr(layers, n), type)}
-    # these take positions, not a batch; or have no `call`
-    assert classes == set(LAYERS) | {"RelativePositionBias", "LinearChainCrf"}
+    # these take positions, not a batch; have no `call`; have variances; take two batches
+    others = {"RelativePositionBias", "LinearChainCrf", "ConvNorm", "PairTransformer"}
+    assert classes == set(LAYERS) | others
 
 
 @each_layer
@@ -144,7 +151,9 @@ def test_half_precision_is_near_single_precision(make, inputs, dtype):
     )
 
 
-@pytest.mark.parametrize("name", sorted(set(LAYERS) - {"Dropout", "SinusoidalPosition"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(LAYERS) - {"SinusoidalPosition", "SinusoidalPosition2D"})
+)
 def test_gradients_reach_every_weight(name):
     make, inputs = LAYERS[name]
     layer = randomize_built(make(), inputs)

@@ -48,6 +48,7 @@ def configurations(draw, zoo_class, layout):
         "vocab_size": st.integers(3, 7),
         "hidden_dim": st.just(2 * num_heads * head_dim),  # even: sinusoids come in pairs
         "embedding_dim": st.sampled_from([None, 1, 2 * num_heads * head_dim]),
+        "backbone_dims": st.just((8, 6, 12)),  # for heads of 1 to 3, and 8 fine ones
         "num_layers": st.integers(0, 2),
         "num_encoder_layers": st.integers(0, 2),
         "num_decoder_layers": st.integers(0, 2),

@@ -24,7 +24,8 @@ class Layout:
         architecture: the class in `transformers`.
         tensors: a function of the model that gives its list of `lingxi.zoo.checkpoint.Tensors`.
         fields: `{field of our config: key in config.json}` where both hold the same value.
-        activation: the key in config.json that names the activation, with `ACTIVATIONS` values.
+        activation: the key in config.json that names the activation, with `ACTIVATIONS` values;
+            None where there is no choice of it.
         activations: their names for our activations.
         constants: `{field of our config: value}` that this model type always has.
         accepted: `{key in config.json: value}`, the only one that the architecture implements.
@@ -39,7 +40,7 @@ class Layout:
     architecture: str
     tensors: collections.abc.Callable
     fields: dict
-    activation: str
+    activation: str | None
     activations: dict = dataclasses.field(default_factory=lambda: ACTIVATIONS)
     constants: dict = dataclasses.field(default_factory=dict)
     accepted: dict = dataclasses.field(default_factory=dict)
@@ -86,17 +87,20 @@ class Layout:
                     f"model_type {self.model_type!r} has {field}={value!r}, "
                     f"but this model has {getattr(config, field)!r}"
                 )
-        theirs = {ours: name for name, ours in reversed(self.activations.items())}
-        if config.activation not in theirs:
-            raise ValueError(
-                f"model_type {self.model_type!r} has no activation {config.activation!r}; "
-                f"supported: {', '.join(theirs)}"
-            )
-        contents = {
-            "model_type": self.model_type,
-            "architectures": [self.architecture],
-            self.activation: theirs[config.activation],
+        contents = {"model_type": self.model_type, "architectures": [self.architecture]}
+        if self.activation is not None:
+            contents[self.activation] = self._their_activation(config.activation)
+        contents |= {
             **{key: getattr(config, field) for field, key in self.fields.items()},
             **self.accepted,
         }
         return self.write(config, contents)
+
+    def _their_activation(self, activation):
+        theirs = {ours: name for name, ours in reversed(self.activations.items())}
+        if activation not in theirs:
+            raise ValueError(
+                f"model_type {self.model_type!r} has no activation {activation!r}; "
+                f"supported: {', '.join(theirs)}"
+            )
+        return theirs[activation]
