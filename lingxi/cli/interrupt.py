@@ -1,8 +1,12 @@
 """Ctrl-C while a model trains."""
 
+import contextlib
 import signal
+import sys
 
 import keras
+
+from lingxi.training import Checkpoints
 
 
 class StopAtInterrupt(keras.callbacks.Callback):
@@ -38,3 +42,24 @@ class StopAtInterrupt(keras.callbacks.Callback):
         if self._asked:
             signal.signal(signal.SIGINT, self._before)
             raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def resumable(directory):
+    """Around a `fit(…, resume=directory)`: where it ended, and how to go on, in one line.
+
+    Args:
+        directory: None leaves everything as it is.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        newest = directory and Checkpoints(directory).newest()
+        if newest is None:
+            raise
+        print(
+            f"\nlingxi: interrupted; the same command goes on from {newest.path}", file=sys.stderr
+        )
+        raise SystemExit(128 + signal.SIGINT) from error
+    except FloatingPointError as error:
+        raise ValueError(error) from error

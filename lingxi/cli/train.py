@@ -1,7 +1,9 @@
 """Train a task on a file of examples, by default a text classifier.
 
 classify and rate: a .csv, .tsv or .jsonl file in UTF-8 with a column of texts and a column of
-labels or numbers. tag: a CoNLL file, or JSONL with spans. answer: JSON of SQuAD's form.
+labels or numbers. embed: such a file of pairs that mean the same, or, with a --label_column, of
+pairs and their similarities from -1 to 1. tag: a CoNLL file, or JSONL with spans. answer: JSON of
+SQuAD's form. fill: plain text, in which blank lines stand between documents.
 
 The output directory appears when training has finished; other commands take it as --model, and the
 Auto class of transformers loads it too.
@@ -16,13 +18,15 @@ from absl import app, flags
 from lingxi.cli import table_files
 from lingxi.cli.command import check_output, new_flags, note
 from lingxi.cli.quiet import quiet_tensorflow
+from lingxi.files import atomic_path
 
 FLAGS = new_flags()
 flags.DEFINE_enum(
     "task",
     "classify",
-    ["classify", "rate", "tag", "answer"],
-    "What to learn: labels or numbers of texts, entities in texts, or answers to questions.",
+    ["classify", "rate", "tag", "answer", "embed", "fill"],
+    "What to learn: labels or numbers of texts, entities in texts, answers to questions, "
+    "embeddings of texts, or masked words.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string("data", None, "`FILE` with the training examples.", flag_values=FLAGS)
@@ -85,6 +89,12 @@ flags.DEFINE_string(
     "`PATH` of a vocab.txt or of a tokenizer's directory, for a preset that has none.",
     flag_values=FLAGS,
 )
+flags.DEFINE_boolean(
+    "resume",
+    False,
+    "Write checkpoints to --output while training, and go on from those that are there.",
+    flag_values=FLAGS,
+)
 REQUIRED = ("data", "preset", "output")
 USAGE = "--data FILE --preset PRESET --output DIR [flags]"
 EXAMPLES = """
@@ -100,17 +110,23 @@ def run(arguments):
     if arguments:
         raise app.UsageError(f"train takes flags only, got {arguments}; see lingxi train --help")
     output = pathlib.Path(FLAGS.output).expanduser().absolute()
-    check_output(output, FLAGS.overwrite, "config.json", _NAMES[FLAGS.task])
+    if FLAGS.resume and (output / "config.json").is_file():
+        note(f"the training of {FLAGS.output} has finished already")
+        return
+    if not (FLAGS.resume and (output / "checkpoints").is_dir()):
+        check_output(output, FLAGS.overwrite, "config.json", _NAMES[FLAGS.task])
     settings, data, validation = _DATA[FLAGS.task]()
 
     with quiet_tensorflow(FLAGS.debug):
         import keras
 
         from lingxi import tasks
-        from lingxi.cli.interrupt import StopAtInterrupt
+        from lingxi.cli.interrupt import StopAtInterrupt, resumable
     kinds = {
         "answer": tasks.QuestionAnswerer,
         "classify": tasks.TextClassifier,
+        "embed": tasks.TextEmbedder,
+        "fill": tasks.MaskedLanguageModel,
         "rate": tasks.TextRegressor,
         "tag": tasks.TokenClassifier,
     }
@@ -123,26 +139,34 @@ def run(arguments):
         dtype=FLAGS.precision,
         **settings,
     )
-    history = task.fit(
-        *data,
-        validation_data=validation,
-        epochs=FLAGS.epochs,
-        batch_size=FLAGS.batch_size,
-        seed=FLAGS.seed,
-        learning_rate=FLAGS.learning_rate,
-        callbacks=[StopAtInterrupt()],
-        verbose=1 if sys.stdout.isatty() else 2,  # in a log file, a line an epoch
-    ).history
+    checkpoints = output if FLAGS.resume else None
+    with resumable(checkpoints):
+        history = task.fit(
+            *data,
+            validation_data=validation,
+            epochs=FLAGS.epochs,
+            batch_size=FLAGS.batch_size,
+            seed=FLAGS.seed,
+            learning_rate=FLAGS.learning_rate,
+            resume=checkpoints,
+            callbacks=[StopAtInterrupt()],
+            verbose=1 if sys.stdout.isatty() else 2,  # in a log file, a line an epoch
+        ).history
     if not math.isfinite(history["loss"][-1]):
         raise ValueError("the loss is no longer a number; nothing was saved. Lower --learning_rate")
-    task.save_preset(output)
+    if FLAGS.resume:  # its checkpoints make room, once all is written
+        with atomic_path(output) as temporary:
+            task.save_preset(temporary)
+    else:
+        task.save_preset(output)
 
     metric = {"rate": "pearson", "tag": "f1"}.get(FLAGS.task, "accuracy")
+    metric = metric if metric in history else "pearson"  # of an embedder that learned similarities
     measured, key = ("validation", f"val_{metric}") if validation else ("training", metric)
     print(f"\nSaved to {FLAGS.output}; {measured} {metric} {history[key][-1]:.4f}. Next:")
-    question = " --data questions.csv" if FLAGS.task == "answer" else ' "a text"'
-    print(f"  lingxi predict --model {FLAGS.output}{question}")
-    form = "saved_model" if FLAGS.task in ("answer", "tag") else "tflite"
+    examples = {"answer": "--data questions.csv", "fill": '"the [MASK] of a text"'}
+    print(f"  lingxi predict --model {FLAGS.output} " + examples.get(FLAGS.task, '"a text"'))
+    form = "saved_model" if FLAGS.task in ("answer", "fill", "tag") else "tflite"
     path = "serving/model" if form == "saved_model" else "model.tflite"
     print(f"  lingxi export --model {FLAGS.output} --format {form} --output {path}")
 
@@ -150,6 +174,8 @@ def run(arguments):
 _NAMES = {
     "answer": "question answerer",
     "classify": "classifier",
+    "embed": "embedder",
+    "fill": "masked language model",
     "rate": "regressor",
     "tag": "token classifier",
 }
@@ -159,7 +185,7 @@ _NAMES = {
 
 
 def _to_classify():
-    data, validation = _tables(FLAGS.multi_label)
+    data, validation = _tables(FLAGS.multi_label, FLAGS.label_column)
     labels = FLAGS.labels or _labels_in(data)
     for examples in filter(None, (data, validation)):
         examples.check_labels(labels)
@@ -173,7 +199,7 @@ def _to_classify():
 
 
 def _to_rate():
-    data, validation = _tables(multi_label=False)
+    data, validation = _tables(False, FLAGS.label_column)
     note(f"{len(data.texts)} training examples")
     return (
         {},
@@ -200,7 +226,34 @@ def _to_answer():
     return {"no_answer": FLAGS.no_answer}, (str(data),), validation and str(validation)
 
 
-_DATA = {"answer": _to_answer, "classify": _to_classify, "rate": _to_rate, "tag": _to_tag}
+def _to_embed():
+    if not FLAGS.pair_column:
+        raise ValueError(
+            "--task embed learns from pairs of texts: name the second by --pair_column"
+        )
+    has_labels = FLAGS["label_column"].present
+    data, validation = _tables(False, FLAGS.label_column if has_labels else None)
+    note(f"{len(data.texts)} training pairs{' with similarities' if has_labels else ''}")
+
+    def arguments(examples):
+        return (examples.texts, examples.numbers()) if has_labels else (examples.texts, None)
+
+    return {}, arguments(data), validation and arguments(validation)
+
+
+def _to_fill():
+    data, validation = _files()
+    return {}, (data,), validation
+
+
+_DATA = {
+    "answer": _to_answer,
+    "classify": _to_classify,
+    "embed": _to_embed,
+    "fill": _to_fill,
+    "rate": _to_rate,
+    "tag": _to_tag,
+}
 
 
 def _files():
@@ -211,9 +264,9 @@ def _files():
     return paths
 
 
-def _tables(multi_label):
+def _tables(multi_label, label_column):
     """The `Examples` of --data and --validation, or None."""
-    columns = FLAGS.text_column, FLAGS.pair_column, FLAGS.label_column
+    columns = FLAGS.text_column, FLAGS.pair_column, label_column
     data = table_files.read(FLAGS.data, *columns, multi_label)
     return data, FLAGS.validation and table_files.read(FLAGS.validation, *columns, multi_label)
 

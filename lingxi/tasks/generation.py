@@ -6,31 +6,15 @@ import numpy as np
 import tensorflow as tf
 
 from lingxi import generation
+from lingxi.answers.generation import Generation, before_stop, text_of
+from lingxi.answers.progress import progress
 from lingxi.generation import DecodingOptions
 from lingxi.tasks import text_data
-from lingxi.tasks.progress import progress
 from lingxi.tasks.task import Task
 from lingxi.text.strings import as_strings
 
 STATIC_LENGTH = 128  # tokens that a file with static shapes reads, unless it is told
 STEP_BUCKET = 32  # `max_tokens` is rounded up to a multiple, so that few graphs are traced
-
-
-@dataclasses.dataclass(frozen=True)
-class Generation:
-    """One text that a model made.
-
-    Attributes:
-        text: without special tokens; ends before a stop string.
-        score: what beams were compared by, else the sum of `log_probs`.
-        token_ids: the tokens, with the end token if there is one.
-        log_probs: of each token, under the model.
-    """
-
-    text: str
-    score: float
-    token_ids: tuple
-    log_probs: tuple
 
 
 class GenerationTask(Task):
@@ -320,17 +304,6 @@ class GenerationTask(Task):
         ids = {"eos_id": self.output_tokenizer.eos_id, "pad_id": self.output_tokenizer.pad_id}
         missing = {name: i for name, i in ids.items() if getattr(options, name) is None}
         return dataclasses.replace(options, **missing)
-
-
-def before_stop(text, stop):
-    """`text` up to the first of the strings `stop`."""
-    places = [text.find(string) for string in stop]
-    return text[: min((place for place in places if place >= 0), default=len(text))]
-
-
-def text_of(string, stop):
-    """What an artifact's bytes say, up to the first of the strings `stop`."""
-    return before_stop(string.decode(errors="replace"), stop)
 
 
 def bucketed(inputs, pad_id, batch_size=None):

@@ -1,12 +1,14 @@
 """Plain texts to blocks of tokens: all documents one after the other, without padding."""
 
 import collections.abc
+import functools
 import os
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
+from lingxi.tasks.text_data import Source, checksum, ready
 from lingxi.text.strings import as_strings
 from lingxi.training.losses import IGNORED
 
@@ -70,10 +72,10 @@ def blocks(x, tokenizer, block_size, batch_size, shuffle=False, repeat=False, se
             dataset = _in_order(stream, block_size, batch_size, eos_id)
             count = -(-len(tokens) // (block_size * batch_size))
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-    # Autotuning's thread sleeps up to a minute, and the end of an epoch would wait for it.
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.prefetch(4).with_options(options)
+    prefetched = ready(dataset)
+    if hasattr(dataset, "source"):
+        prefetched.source = dataset.source
+    return prefetched
 
 
 def token_stream(x, tokenizer):
@@ -156,24 +158,39 @@ def _shuffled(tokens, block_size, batch_size, repeat, seed):
     count = total // size
     if not repeat:
         batch_size = min(batch_size, count)
+    of_pass = count if repeat else count - count % batch_size  # blocks of whole batches
+    describe = functools.partial(_description, tokens, size, batch_size)
     tokens = tf.constant(tokens)
 
     def starts(seed):
         order, offset = tf.unstack(tf.random.experimental.stateless_split([seed, 0], 2))
         first = tf.random.stateless_uniform([], offset, 0, total, tf.int32)
         shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), order)
-        return tf.data.Dataset.from_tensor_slices(first + size * shuffled)
+        return tf.data.Dataset.from_tensor_slices((first + size * shuffled)[:of_pass])
 
     def cut(starts):
         place = tf.expand_dims(starts, 1) + tf.range(size + 1)  # [batch, size + 1]
         block = tf.gather(tokens, place % total)
         return {"token_ids": block[:, :-1]}, block[:, 1:]
 
-    dataset = _epochs(repeat, seed).flat_map(starts).batch(batch_size, drop_remainder=True)
-    dataset = dataset.map(cut)
-    if repeat:
-        return dataset
-    return dataset.apply(tf.data.experimental.assert_cardinality(count // batch_size))
+    def batches(seeds, skipped=0):
+        blocks = seeds.flat_map(starts).skip(skipped)
+        return blocks.batch(batch_size, drop_remainder=True).map(cut)
+
+    def stream(first):
+        number, skipped = divmod(first * batch_size, of_pass)
+        return ready(batches(tf.data.Dataset.random(seed).skip(number), skipped))
+
+    dataset = batches(_epochs(repeat, seed))
+    if not repeat:
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count // batch_size))
+    dataset.source = Source(None if repeat else count // batch_size, stream, describe)
+    return dataset
+
+
+def _description(tokens, block_size, batch_size):
+    """What must be the same for the same batches, as a dict for JSON."""
+    return {"tokens": checksum(tokens), "block_size": block_size, "batch_size": batch_size}
 
 
 def _shuffled_stream(stream, block_size, batch_size, repeat, seed, eos_id):

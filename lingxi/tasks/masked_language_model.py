@@ -1,6 +1,8 @@
 """Masked language modelling: an encoder that restores words, and learns language by that."""
 
 import dataclasses
+import json
+import pathlib
 import re
 
 import keras
@@ -8,14 +10,15 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from lingxi.answers.batches import split_pairs
 from lingxi.layers import Dense, LayerNorm, get_activation
 from lingxi.tasks import language_data, text_data
 from lingxi.tasks.fine_tuning import LEARNING_RATE
 from lingxi.tasks.masking import Masking, examples, with_masks
 from lingxi.tasks.task import Task
 from lingxi.text.strings import as_strings
-from lingxi.training import Perplexity, TokenAccuracy, TokenCrossEntropy
-from lingxi.zoo import Bert, checkpoint
+from lingxi.training import Perplexity, TokenAccuracy, TokenCrossEntropy, run_seed
+from lingxi.zoo import T5, Bert, checkpoint, preset
 from lingxi.zoo.huggingface.masked_language_model import MASKED_LANGUAGE_MODELS
 
 MOST_MASKS = 8  # of a text that are filled
@@ -59,6 +62,7 @@ class MaskedLanguageModel(Task):
             the tokenizer's and the backbone's maximum.
 
     Raises:
+        TypeError: another backbone.
         ValueError: a tokenizer without a mask token; `next_sentence` of an encoder without a
             pooler, or of a kind for which `transformers` has no such head.
     """
@@ -77,6 +81,11 @@ class MaskedLanguageModel(Task):
         max_length=None,
         **kwargs,
     ):
+        if not isinstance(backbone, Bert):
+            raise TypeError(
+                f"a MaskedLanguageModel is of a lingxi.zoo.Bert, got a {type(backbone).__name__}; "
+                "a lingxi.zoo.T5 learns to restore spans as a SpanLanguageModel"
+            )
         super().__init__(backbone, tokenizer, max_length, **kwargs)
         if tokenizer.mask_id is None:
             raise ValueError("the tokenizer has no mask token (special token 'mask')")
@@ -179,6 +188,7 @@ class MaskedLanguageModel(Task):
         shuffle=True,
         seed=None,
         learning_rate=LEARNING_RATE,
+        resume=None,
         **kwargs,
     ):
         """Train on plain texts, packed into sequences without much padding.
@@ -200,8 +210,10 @@ class MaskedLanguageModel(Task):
             learning_rate: the peak of the default schedule, 5e-5, which is for a trained model; one
                 that starts at random takes more, 1e-4 if it is large, 1e-3 if it is tiny. An
                 optimizer given to `compile` has its own.
+            resume: a directory to go on from after a failure, see `Task.fit`.
             kwargs: as in `keras.Model.fit`.
         """
+        seed = run_seed(resume, seed)
         repeat = steps_per_epoch is not None
         x = self.masked_batches(x, batch_size, max_length, shuffle, seed, repeat)
         if validation_data is not None and not isinstance(validation_data, tuple):
@@ -212,7 +224,9 @@ class MaskedLanguageModel(Task):
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
             shuffle=shuffle,
+            seed=seed,
             learning_rate=learning_rate,
+            resume=resume,
             **kwargs,
         )
 
@@ -282,7 +296,7 @@ class MaskedLanguageModel(Task):
 
     def encode(self, x, y=None, max_length=None):
         """Texts with masks to ragged inputs `[texts, (seq)]`."""
-        if text_data.split_pairs(x)[1] is not None:
+        if split_pairs(x)[1] is not None:
             raise ValueError("masks are filled in single texts, but got pairs")
         texts = as_strings(x, "texts")
         return text_data.unpadded(self.tokenized(texts, max_length=max_length)), None
@@ -379,8 +393,13 @@ class MaskedLanguageModel(Task):
             dtype: a Keras dtype policy such as "mixed_bfloat16".
 
         Raises:
-            ValueError: as in the class; or a head that is not tied to the embeddings.
+            ValueError: as in the class; a T5; or a head that is not tied to the embeddings.
         """
+        if _is_t5(name):
+            raise ValueError(
+                f"{str(name)!r} is a T5, which learns to restore spans: open it by "
+                "lingxi.tasks.SpanLanguageModel"
+            )
         parts = cls.load_parts(name, vocabulary, load_weights, dtype)
         backbone, tokenizer, directory, config = parts
         config = config or {}
@@ -451,6 +470,13 @@ class MaskedLanguageModel(Task):
             "mask_rate": self.mask_rate,
             "whole_words": self.whole_words,
         }
+
+
+def _is_t5(name):
+    """Whether a preset is a T5, as far as this is known without the hub."""
+    path = pathlib.Path(name).expanduser() / preset.CONFIG_NAME
+    is_t5 = path.is_file() and json.loads(path.read_text("utf-8")).get("model_type") in T5.layouts
+    return name in T5.presets or is_t5
 
 
 def check_masks(texts, mask, top_k):

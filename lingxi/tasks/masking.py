@@ -149,10 +149,19 @@ def examples(x, tokenizer, masking, max_length, batch_size, next_sentence, shuff
             return inputs, {"tokens": labels, "next_sentence": unrelated}
         return inputs, labels
 
+    def stream(first):
+        seeds = tf.data.Dataset.random(seed)
+        if not shuffle:
+            seeds = seeds.take(batches.num_batches).repeat()
+        stream = tf.data.Dataset.zip(batches.stream(first), seeds.skip(first))
+        return text_data.ready(stream.map(mask))
+
     dataset = batches.dataset()
     seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=shuffle)
     dataset = tf.data.Dataset.zip(dataset.repeat() if repeat else dataset, seeds)
-    return dataset.map(mask).prefetch(2)
+    dataset = dataset.map(mask).prefetch(2)
+    dataset.source = text_data.Source(batches.num_batches, stream, batches.describe)
+    return dataset
 
 
 class PackedBatches(text_data.Batches):

@@ -113,7 +113,7 @@ def _load_tfds(name, split):
     return sources, targets
 
 
-def tokenized_pairs(dataset, encode, start_id, pad_ids, tokens_per_batch, shuffle):
+def tokenized_pairs(dataset, encode, start_id, pad_ids, tokens_per_batch, shuffle, seed=None):
     """A data set of pairs of texts as one of batches, as `PairBatches` has them.
 
     Args:
@@ -121,7 +121,7 @@ def tokenized_pairs(dataset, encode, start_id, pad_ids, tokens_per_batch, shuffl
             back as it is. Single pairs are put together to batches of similar lengths.
         encode: a function of strings `[batch]` and `[batch]` to ragged ids of both.
         start_id, pad_ids, tokens_per_batch: as of `PairBatches`.
-        shuffle: single pairs, before they are put together.
+        shuffle, seed: single pairs, before they are put together.
 
     Raises:
         TypeError: it holds something else.
@@ -151,7 +151,7 @@ def tokenized_pairs(dataset, encode, start_id, pad_ids, tokens_per_batch, shuffl
         return dataset.map(padded, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
     if shuffle:
-        dataset = dataset.shuffle(SHUFFLE_BUFFER)
+        dataset = dataset.shuffle(SHUFFLE_BUFFER, seed)
     limits = [limit for limit in LENGTH_LIMITS if limit < tokens_per_batch]
     dataset = dataset.batch(CHUNK).map(encode, tf.data.AUTOTUNE).unbatch()
     dataset = dataset.map(lambda *ids: tuple(map(tf.identity, ids)))  # rows that are not ragged

@@ -12,7 +12,7 @@ import string
 
 from absl import logging
 
-from lingxi.tasks.text_data import split_pairs
+from lingxi.answers.batches import split_pairs
 from lingxi.text.strings import as_strings
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")

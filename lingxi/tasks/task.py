@@ -9,9 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from lingxi import text
+from lingxi.answers.batches import split_pairs
+from lingxi.answers.progress import progress
 from lingxi.tasks import text_data
 from lingxi.tasks.fine_tuning import LEARNING_RATE, default_optimizer
-from lingxi.tasks.progress import progress
+from lingxi.training import Checkpoints, fit_resumably, run_seed
 from lingxi.training import layer_decay as rate_factors
 from lingxi.zoo import preset
 
@@ -130,13 +132,29 @@ class Task(keras.Model):
         seed=None,
         learning_rate=LEARNING_RATE,
         layer_decay=None,
+        resume=None,
         **kwargs,
     ):
         """Train on raw texts, in any form that the task takes, or on tokenized inputs.
 
+        With `resume` the training writes checkpoints and, called again with the same arguments in a
+        new process, goes on from the newest: whenever it was killed, weights, optimizer and history
+        end as those of a training that was not, to the last bit. Weights, optimizer, the random
+        numbers of layers, metrics, the history, the order of the data and the callbacks of Keras
+        that wait or compare are part of it; of other callbacks see
+        `lingxi.training.ResumableCallbacks`. A `tf.data.Dataset` of one's own must give the same
+        batches in every process; those behind are read again. A finished training gives its history
+        at once, and goes on if `epochs` are more. Bits are the same on the same machine with the
+        same versions; on a GPU after `tf.config.experimental.enable_op_determinism()`.
+
+        If the loss is no longer a number, or a checkpoint cannot be written, the training ends with
+        an error that names the last good checkpoint.
+
         Args:
             layer_decay: each block learns by so much of the rate of the one above it, as in
                 `lingxi.training.layer_decay`; of the default optimizer.
+            resume: a directory of this training, which may not exist yet; or
+                `lingxi.training.Checkpoints`, which say how often to write and what to keep.
             x, y, …: see the task.
         """
         if layer_decay is not None and not self._compiled_by_default:
@@ -144,6 +162,7 @@ class Task(keras.Model):
                 "layer_decay is for the default optimizer; pass yours "
                 "lingxi.training.AdamW(…, rate_factors=lingxi.training.layer_decay(task, …))"
             )
+        seed = run_seed(resume, seed)
         order = "shuffled" if shuffle else "given"
         data = self._batches(x, y, batch_size, order, sample_weight, seed)
         if isinstance(validation_data, tuple) and text_data.is_raw(validation_data[0]):
@@ -161,13 +180,18 @@ class Task(keras.Model):
             self.compile(optimizer)
             self._compiled_by_default = True
             self._create_training_state()
-        return super().fit(
-            **data,
-            validation_data=validation_data,
-            epochs=epochs,
-            class_weight=class_weight,
-            **kwargs,
-        )
+        kwargs |= {
+            "validation_data": validation_data,
+            "epochs": epochs,
+            "class_weight": class_weight,
+        }
+        if resume is None:
+            return super().fit(**data, **kwargs)
+        if not self.optimizer.built:
+            self._create_training_state()
+        source = text_data.source_of_fit(data, shuffle, seed)
+        kwargs["shuffle"] = False
+        return fit_resumably(self, super().fit, source, Checkpoints.at(resume), seed, **kwargs)
 
     def _create_training_state(self):
         """The variables of optimizer and metrics: made in the first step, it is traced twice."""
@@ -189,7 +213,9 @@ class Task(keras.Model):
         """The arguments `x`, `y`, … of `keras.Model.fit` for anything that `fit` accepts."""
         if isinstance(x, tf.data.Dataset):
             shuffle = order == "shuffled"
-            dataset = text_data.tokenized_dataset(x, self.encode_in_graph, batch_size, shuffle)
+            dataset = text_data.tokenized_dataset(
+                x, self.encode_in_graph, batch_size, shuffle, seed
+            )
             return {"x": dataset}
         if not text_data.is_raw(x):
             data = {"x": x, "y": y, "batch_size": batch_size, "sample_weight": sample_weight}
@@ -223,7 +249,7 @@ class Task(keras.Model):
 
         The inputs are ragged tensors `[examples, (seq)]`, the targets an array, or None.
         """
-        first, second = text_data.split_pairs(x)
+        first, second = split_pairs(x)
         max_length = self.checked_max_length(max_length)
         inputs = self.tokenizer(first, second, max_length=max_length, padding=None)
         if y is None:
@@ -254,7 +280,7 @@ class Task(keras.Model):
 
         Args:
             batch_size: texts a step; texts are grouped by length.
-            verbose, description: of the progress bar, as in `lingxi.tasks.progress`.
+            verbose, description: of the progress bar, as in `lingxi.answers.progress`.
             max_length: in tokens, by default the task's.
         """
         return self._run(self._answers_graph, x, batch_size, verbose, description, max_length)

@@ -1,24 +1,42 @@
 """Raw texts and labels, in every form that `fit` accepts, to batches of token ids."""
 
 import collections.abc
+import dataclasses
+import hashlib
 import math
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from lingxi.answers.batches import BATCH_SIZE
 from lingxi.training.losses import IGNORED
 
-BATCH_SIZE = 32
 SHUFFLE_BUFFER = 10_000  # examples, of a data set of single texts
 SORT_WINDOW = 50  # batches within which shuffled texts are sorted by length
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the batches of a data set come from, for a `fit` that begins anywhere among them.
+
+    Attributes:
+        num_batches: of a pass, or None where nobody knows or there is no end.
+        stream: a function from a number to a data set of all batches from that one on, pass after
+            pass without end.
+        describe: a function to a dict for JSON that differs where the batches do.
+    """
+
+    num_batches: int | None
+    stream: collections.abc.Callable
+    describe: collections.abc.Callable
 
 
 class Batches:
     """Batches in an order, which is drawn anew for every epoch if it is "shuffled".
 
-    A subclass sets `order` and `rows`, the row numbers of each batch, and writes `_draw_batches`,
-    `_signature` and `__getitem__`.
+    It is a `Source`, too, until it has run. A subclass sets `order` and `rows`, the row numbers of
+    each batch, and writes `_draw_batches`, `_signature` and `__getitem__`.
     """
 
     @property
@@ -27,19 +45,40 @@ class Batches:
 
     def dataset(self):
         """A `tf.data.Dataset` of the batches; a shuffled order is drawn anew each time it runs."""
+        cardinality = tf.data.experimental.assert_cardinality(self.num_batches)
+        dataset = self._generated(self._pass).apply(cardinality)
+        dataset = ready(dataset)
+        dataset.source = self
+        return dataset
+
+    def stream(self, first=0):
+        """The batches of `dataset().repeat()` without so many first ones, which nobody makes."""
 
         def batches():
-            if self.order == "shuffled":
-                self.rows = self._draw_batches()
-            for index in range(self.num_batches):
-                yield self[index]
+            number, start = divmod(first, self.num_batches)
+            for _ in range(number):
+                self._begin_pass()
+            while True:
+                yield from self._pass(start)
+                start = 0
 
-        dataset = tf.data.Dataset.from_generator(batches, output_signature=self._signature())
-        cardinality = tf.data.experimental.assert_cardinality(self.num_batches)
-        # Autotuning's thread sleeps up to a minute, and the end of an epoch would wait for it.
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        return dataset.apply(cardinality).prefetch(2).with_options(options)
+        return ready(self._generated(batches))
+
+    def describe(self):
+        """What must be the same for the same batches in the same order, as a dict for JSON."""
+        return {"batches": self.num_batches, "sha256": checksum(vars(self))}
+
+    def _generated(self, batches):
+        return tf.data.Dataset.from_generator(batches, output_signature=self._signature())
+
+    def _begin_pass(self):
+        if self.order == "shuffled":
+            self.rows = self._draw_batches()
+
+    def _pass(self, start=0):
+        self._begin_pass()
+        for index in range(start, self.num_batches):
+            yield self[index]
 
 
 class LengthBucketedBatches(Batches):
@@ -126,56 +165,88 @@ class LengthBucketedBatches(Batches):
         return batch if self.sample_weights is None else (*batch, self.sample_weights[rows])
 
 
+def ready(dataset):
+    """The data set with a few batches made in advance."""
+    # Autotuning's thread sleeps up to a minute, and the end of an epoch would wait for it.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.prefetch(2).with_options(options)
+
+
+def source_of_fit(data, shuffle, seed):
+    """The `Source` of the arguments `x`, `y`, … of `keras.Model.fit`.
+
+    Of a data set that is not of ours the batches to be left out are read nevertheless.
+
+    Raises:
+        TypeError: they are something that cannot be read from its middle.
+    """
+    dataset = data["x"]
+    if isinstance(dataset, dict):
+        dataset = dataset_of_arrays(**data, shuffle=shuffle, seed=seed)
+    if not isinstance(dataset, tf.data.Dataset):
+        raise TypeError(
+            f"resume takes raw texts, tokenized arrays or a tf.data.Dataset, got {type(dataset)}"
+        )
+    return getattr(dataset, "source", None) or _source_of_any(
+        dataset, lambda: {"elements": str(dataset.element_spec)}
+    )
+
+
+def _source_of_any(dataset, describe):
+    cardinality = int(dataset.cardinality())
+    count = cardinality if cardinality > 0 else None
+    return Source(
+        count,
+        lambda first: dataset.repeat().skip(first),
+        lambda: {"batches": count, **describe()},
+    )
+
+
+def dataset_of_arrays(x, y=None, batch_size=None, sample_weight=None, shuffle=False, seed=None):
+    """Tokenized inputs, as `keras.Model.fit` takes them, as a data set of batches."""
+    parts = tuple(part for part in (x, y, sample_weight) if part is not None)
+    dataset = tf.data.Dataset.from_tensor_slices(parts)
+    if shuffle:
+        dataset = dataset.shuffle(len(dataset), seed)
+    dataset = dataset.batch(batch_size or BATCH_SIZE)
+    dataset.source = _source_of_any(dataset, lambda: {"sha256": checksum([*parts, shuffle])})
+    return dataset
+
+
+def checksum(value):
+    """SHA-256 of numbers, strings and arrays in dicts, lists and objects of this package."""
+    digest = hashlib.sha256()
+
+    def add(value):
+        if isinstance(value, np.ndarray) and value.dtype != object:
+            digest.update(f"{value.dtype}{value.shape}".encode())
+            digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+        elif isinstance(value, (list, tuple, np.ndarray)):
+            digest.update(f"{len(value)}[".encode())
+            for item in value:
+                add(item)
+        elif isinstance(value, dict):
+            for name in sorted(value):
+                digest.update(f"{name}:".encode())
+                add(value[name])
+        elif type(value).__module__.startswith("lingxi.tasks"):
+            add(vars(value))
+        elif value is None or isinstance(value, (int, float, str, bytes, np.generic)):
+            digest.update(f"{value!r},".encode())
+
+    add(value)
+    return digest.hexdigest()
+
+
 def unpadded(inputs):
     """Padded inputs `[examples, seq]`, of which one is `padding_mask`, as ragged ones."""
     lengths = tf.reduce_sum(tf.cast(inputs["padding_mask"], tf.int32), axis=1)
     return {name: tf.RaggedTensor.from_tensor(x, lengths) for name, x in inputs.items()}
 
 
-def stacked(batches):
-    """One dict of arrays from several of `[batch, …]`; shorter ones get zeros, or empty strings."""
-    batches = list(batches)
-    together = {}
-    for name, first in batches[0].items():
-        parts = [batch[name] for batch in batches]
-        widest = np.max([part.shape[1:] for part in parts], axis=0).astype(int)
-        fill = b"" if first.dtype == object else 0
-        together[name] = np.concatenate([_widened(part, widest, fill) for part in parts])
-    return together
-
-
-def _widened(array, shape, fill):
-    """`array` `[batch, …]` with axes after the first one as long as `shape` says."""
-    margins = [(0, 0), *((0, int(n) - m) for n, m in zip(shape, array.shape[1:], strict=True))]
-    return np.pad(array, margins, constant_values=fill)
-
-
 def _cuts(length, size):
     return range(size, length, size)
-
-
-def split_pairs(x):
-    """`(texts, pairs)` of a list of strings, or of a list of `(text, pair)`.
-
-    Also accepted: an array of strings `[examples]` or `[examples, 2]`; a tuple of two sequences.
-    """
-    if isinstance(x, tuple) and len(x) == 2 and not isinstance(x[0], str):
-        return x
-    if isinstance(x, np.ndarray) and x.ndim == 2 and x.shape[1] == 2:
-        return x[:, 0], x[:, 1]
-    if isinstance(x, collections.abc.Sequence) and len(x) and _is_pair(x[0]):
-        for index, item in enumerate(x):
-            if not _is_pair(item):
-                raise TypeError(
-                    f"item 0 is a pair of texts, but item {index} is {item!r}; "
-                    "give only pairs (text, pair) or only single texts"
-                )
-        return [first for first, _ in x], [second for _, second in x]
-    return x, None
-
-
-def _is_pair(item):
-    return isinstance(item, (tuple, list)) and len(item) == 2
 
 
 def is_raw(x):
@@ -183,14 +254,14 @@ def is_raw(x):
     return not isinstance(x, (dict, tf.data.Dataset, keras.utils.PyDataset))
 
 
-def tokenized_dataset(dataset, encode, batch_size=None, shuffle=False):
+def tokenized_dataset(dataset, encode, batch_size=None, shuffle=False, seed=None):
     """A data set of raw texts as one of token ids; one of single texts is batched.
 
     Args:
         dataset: of texts, `(texts, targets)` or `(texts, targets, weights)`, where `texts` may be
             a tuple of two; one that is tokenized already comes back as it is.
         encode: a function of the parts of a batch, in TensorFlow's graph.
-        batch_size, shuffle: for single texts.
+        batch_size, shuffle, seed: for single texts.
 
     Raises:
         TypeError: it holds neither texts nor token ids.
@@ -204,7 +275,7 @@ def tokenized_dataset(dataset, encode, batch_size=None, shuffle=False):
         raise TypeError(f"the data set must give texts (strings) or tokenized inputs, got {texts}")
     if leaf.shape.rank == 0:
         if shuffle:
-            dataset = dataset.shuffle(SHUFFLE_BUFFER)
+            dataset = dataset.shuffle(SHUFFLE_BUFFER, seed)
         dataset = dataset.batch(batch_size or BATCH_SIZE)
     return dataset.map(encode, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 

@@ -9,21 +9,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from lingxi.answers.generation import before_stops
+from lingxi.answers.progress import progress
 from lingxi.tasks import language_data, text_data
 from lingxi.tasks.fine_tuning import LEARNING_RATE
 from lingxi.tasks.generation import (
     GenerationTask,
-    before_stop,
     bucketed,
     decode_arguments,
     stop_strings,
     traced_options,
 )
-from lingxi.tasks.progress import progress
 from lingxi.tasks.prompts import beginning_of, last_tokens, tokenized_prompts
 from lingxi.text.streaming import TextStream
 from lingxi.text.strings import as_strings
-from lingxi.training import IGNORED, Perplexity, TokenAccuracy, TokenCrossEntropy
+from lingxi.training import IGNORED, Perplexity, TokenAccuracy, TokenCrossEntropy, run_seed
 from lingxi.zoo import Gpt
 
 
@@ -129,6 +129,7 @@ class TextGenerator(GenerationTask):
         shuffle=True,
         seed=None,
         learning_rate=LEARNING_RATE,
+        resume=None,
         **kwargs,
     ):
         """Train on plain texts, packed into blocks without padding.
@@ -146,8 +147,10 @@ class TextGenerator(GenerationTask):
             seed: of that.
             learning_rate: the peak of the default schedule, 5e-5; an optimizer given to `compile`
                 has its own.
+            resume: a directory to go on from after a failure, see `Task.fit`.
             kwargs: as in `keras.Model.fit`.
         """
+        seed = run_seed(resume, seed)
         repeat = steps_per_epoch is not None
         x = self._blocks(x, batch_size, block_size, shuffle, repeat, seed)
         if validation_data is not None and not isinstance(validation_data, tuple):
@@ -158,7 +161,9 @@ class TextGenerator(GenerationTask):
             epochs=epochs,
             steps_per_epoch=steps_per_epoch,
             shuffle=shuffle,
+            seed=seed,
             learning_rate=learning_rate,
+            resume=resume,
             **kwargs,
         )
 
@@ -553,27 +558,3 @@ def windows(count, size, first=0):
         new, end = end, min(end + max(1, size // 2), count)
         if end > first:
             yield end - size, end, new
-
-
-def before_stops(pieces, stop):
-    """Pieces of a text up to the first of the strings `stop`, of which no part is given."""
-    held = ""
-    for piece in pieces:
-        held += piece
-        shown = before_stop(held, stop)
-        if shown != held:
-            if shown:
-                yield shown
-            return
-        kept = max((_overlap(held, string) for string in stop), default=0)
-        shown, held = held[: len(held) - kept], held[len(held) - kept :]
-        if shown:
-            yield shown
-    if held:
-        yield held
-
-
-def _overlap(text, string):
-    """How many characters at the end of `text` may be the beginning of `string`."""
-    longest = min(len(text), len(string) - 1)
-    return next((n for n in range(longest, 0, -1) if text.endswith(string[:n])), 0)

@@ -10,8 +10,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lingxi.answers.batches import split_pairs
 from lingxi.tasks import text_data
-from lingxi.tasks.text_data import LengthBucketedBatches, split_pairs
+from lingxi.tasks.text_data import LengthBucketedBatches
 
 PAD = 9
 
