@@ -78,6 +78,7 @@ def characters() -> dict[str, str | dict[str, str]]:
     return {
         "removed": ranges(removed),
         "space": ranges(code for code, text in cleaned.items() if text == " " and code != 0x20),
+        "alone": ranges(reference),
         "split": ranges(reference - op),
         "joined": ranges(op - reference),
         "stripped": by_target(normalize_each(strip_accents=True)),

@@ -1,64 +1,22 @@
-"""The graphs that artifacts hold, run from Python: tensors in, a dict of arrays out."""
+"""The graph of a TFLite file, run from Python: texts or arrays in, a dict of arrays out.
 
+TensorFlow is imported only where the file needs it: for a tokenizer other than WordPiece that is
+not inside, and to draw.
+"""
+
+import functools
 import tempfile
+import zipfile
 
 import numpy as np
-import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
 
 from lingxi import text
+from lingxi.answers.batches import stacked
 from lingxi.export import metadata
-from lingxi.tasks.text_data import stacked
-
-
-class SavedModelGraph:
-    """The signatures of a SavedModel written by `lingxi.export.saved_model`."""
-
-    tokenizer = None  # it is inside
-
-    def __init__(self, path, facts):
-        import tensorflow_text  # noqa: F401  registers the tokenizer's operations
-
-        self.defaults = facts.get("defaults")
-        self.signatures = tf.saved_model.load(str(path)).signatures
-
-    def run(self, texts, pairs=None, **options):
-        """A dict of arrays `[batch, …]` for string tensors `[batch]`.
-
-        Raises:
-            ValueError: an option that the task was not exported with.
-        """
-        inputs = {"text": texts} if pairs is None else {"text": texts, "pair": pairs}
-        if not options:
-            return _arrays(self.signatures["serving_default"](**inputs))
-        known = {}
-        if "with_options" in self.signatures:
-            known = dict(self.signatures["with_options"].structured_input_signature[1])
-            known.pop("text")
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise ValueError(
-                f"this SavedModel has no options {unknown}; it has {sorted(known) or 'none'}"
-            )
-        told = {
-            name: tf.cast(options.get(name, self.defaults[name]), spec.dtype)
-            for name, spec in known.items()
-        }
-        return _arrays(self.signatures["with_options"](**inputs, **told))
-
-    def run_ids(self, inputs):
-        """The same for what a tokenizer gives."""
-        return _arrays(self.signatures["token_ids"](**inputs))
-
-    def describe_signatures(self):
-        """`{signature: (inputs, outputs)}`, each `{name: "dtype[shape]"}`."""
-        return {
-            name: (
-                _specs(signature.structured_input_signature[1]),
-                _specs(signature.structured_outputs),
-            )
-            for name, signature in self.signatures.items()
-        }
+from lingxi.export.kernels import registerers
+from lingxi.text.bert_files import VOCABULARY
+from lingxi.text.wordpiece_python import PythonWordPiece
 
 
 class TFLiteGraph:
@@ -66,27 +24,46 @@ class TFLiteGraph:
 
     def __init__(self, path, facts, num_threads=None):
         self.uniform_shape = (facts["rows"], facts["max_tokens"]) if facts.get("draws") else None
-        self.tokenizer = None
+        self.takes_text = facts["input"] == "text"
         self.names = facts.get("inputs")  # of what a tokenizer gives, where they are not its own
-        if facts["input"] == "text":
-            from tensorflow_text import tflite_registrar
-
-            self.interpreter = InterpreterWithCustomOps(
-                custom_op_registerers=[
-                    getattr(tflite_registrar, name) for name in facts["kernels"]
-                ],
-                model_path=str(path),
-                num_threads=num_threads,
-            )
+        self.path = path if facts["input"] in ("ids", "mediapipe") else None  # of a tokenizer
+        options = {"model_path": str(path), "num_threads": num_threads}
+        if self.takes_text:
+            kernels = registerers(facts["kernels"])
+            self.interpreter = InterpreterWithCustomOps(kernels, **options)
         else:
-            self.interpreter = Interpreter(model_path=str(path), num_threads=num_threads)
-            with tempfile.TemporaryDirectory() as folder:
-                metadata.extract(path, folder)
-                self.tokenizer = text.from_directory(folder)
+            self.interpreter = Interpreter(**options)
         self.runner = self.interpreter.get_signature_runner("serving_default")
 
+    @functools.cached_property
+    def encoder(self):
+        """From texts to token ids; of WordPiece in plain Python, else `tokenizer`."""
+        folder = zipfile.Path(self.path)
+        if (folder / VOCABULARY).exists():
+            return PythonWordPiece.from_directory(folder)
+        return self.tokenizer
+
+    @functools.cached_property
+    def tokenizer(self):
+        """The `lingxi.text.Tokenizer`, which needs TensorFlow; None where the file has it inside.
+
+        Raises:
+            ImportError: there is no TensorFlow.
+        """
+        if self.path is None:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            metadata.extract(self.path, folder)
+            try:
+                return text.from_directory(folder)
+            except ImportError as error:
+                raise ImportError(
+                    f"{self.path} carries a tokenizer that runs in TensorFlow: pip install "
+                    "tensorflow-text (only WordPiece needs none)"
+                ) from error
+
     def run(self, texts, pairs=None, **options):
-        """A dict of arrays `[batch, …]` for string tensors `[batch]`, one after the other."""
+        """A dict of arrays `[batch, …]` for texts `[batch]`, one after the other."""
         inputs = {"text": texts} if pairs is None else {"text": texts, "pair": pairs}
         return self.run_ids(inputs, **options)
 
@@ -102,10 +79,12 @@ class TFLiteGraph:
 
     def _columns(self, inputs, seed):
         """The inputs as arrays, with the numbers to draw by if the task draws."""
-        columns = _arrays(inputs)
+        columns = {name: np.asarray(values) for name, values in inputs.items()}
         if self.names is not None:
             columns = {self.names[n]: column.astype("int32") for n, column in columns.items()}
         if self.uniform_shape is not None:
+            import tensorflow as tf  # whose random numbers a seed gives everywhere
+
             shape = [len(next(iter(columns.values()))), *self.uniform_shape]
             columns["uniform"] = tf.random.stateless_uniform(shape, [seed, 0]).numpy()
         return columns
@@ -142,13 +121,3 @@ class TFLiteGraph:
                 for details in (runner.get_input_details(), runner.get_output_details())
             )
         return described
-
-
-def _arrays(tensors):
-    return {name: values.numpy() for name, values in tensors.items()}
-
-
-def _specs(structure):
-    return {
-        name: f"{spec.dtype.name}{spec.shape.as_list()}" for name, spec in sorted(structure.items())
-    }

@@ -1,33 +1,15 @@
 """Text classification: one or several labels for a text or a pair of texts."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import tensorflow as tf
 
+from lingxi.answers.classification import Classification, classifications  # noqa: F401
 from lingxi.tasks import text_data
 from lingxi.tasks.labels import Labels
 from lingxi.tasks.sequence_head import HEAD, SequenceHead
 
 CONSISTENT = 1e-4  # of an artifact's label and score with its own probabilities
-
-
-@dataclasses.dataclass(frozen=True)
-class Classification:
-    """The answer for one text.
-
-    Attributes:
-        label: the most probable label.
-        score: its probability.
-        probabilities: of every label.
-        labels: of a multi-label classifier, all labels with a probability of at least 0.5.
-    """
-
-    label: str
-    score: float
-    probabilities: dict
-    labels: tuple = ()
 
 
 @keras.saving.register_keras_serializable(package="lingxi")
@@ -220,7 +202,7 @@ class TextClassifier(SequenceHead):
         else:
             error = wanted.max(axis=-1) - np.where(is_label, wanted, 0.0).sum(axis=-1)
         best, of_label = got.max(axis=-1), np.where(is_label, got, 0.0).sum(axis=-1)
-        said = found["score"] if "score" in found else best
+        said = found.get("score", best)
         consistent = np.abs([best - of_label, best - said]).max(axis=0) < CONSISTENT
         return np.where(consistent, error, 1.0)
 
@@ -290,14 +272,3 @@ class TextClassifier(SequenceHead):
 
     def get_config(self):
         return {**super().get_config(), "labels": self.labels, "multi_label": self.multi_label}
-
-
-def classifications(probabilities, labels, multi_label):
-    """A `Classification` for each row of probabilities `[texts, labels]`."""
-    answers = []
-    for row in probabilities:
-        best = labels[int(np.argmax(row))]
-        named = {label: float(p) for label, p in zip(labels, row, strict=True)}
-        chosen = tuple(label for label, p in named.items() if p >= 0.5) if multi_label else ()
-        answers.append(Classification(best, named[best], named, chosen))
-    return answers

@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from lingxi.tasks import retrieval, text_data
+from lingxi.answers import retrieval
+from lingxi.tasks import text_data
 from lingxi.tasks.task import Task, check_equally_many
 from lingxi.text.strings import as_strings
 from lingxi.training import CosineCorrelation, CosineLoss, InBatchNegatives, RetrievalAccuracy
@@ -259,7 +260,7 @@ class TextEmbedder(Task):
         if isinstance(texts, str):
             return self.embed([texts], prompt, batch_size, verbose)[0]
         if prompt is not None:
-            texts = _Prompted(texts, prompt_named(prompt, self.prompts))
+            texts = _Prompted(texts, retrieval.prompt_named(prompt, self.prompts))
         return self.answers_to(texts, batch_size, verbose, "embed")["embedding"]
 
     def similarity(self, a, b):
@@ -468,17 +469,6 @@ class _Prompted:
 
     texts: collections.abc.Iterable
     prompt: str
-
-
-def prompt_named(name, prompts):
-    """The prompt of that name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if name not in prompts:
-        raise ValueError(f"no prompt {name!r}; this embedder has {list(prompts) or 'none'}")
-    return prompts[name]
 
 
 def text_columns(x):

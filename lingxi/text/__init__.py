@@ -1,17 +1,23 @@
-"""Strings in, token ids out, inside the TensorFlow graph."""
+"""Strings in, token ids out, inside the TensorFlow graph.
 
-from lingxi.text.byte_bpe import ByteBpeTokenizer
-from lingxi.text.loading import from_directory
-from lingxi.text.sentence_piece import SentencePieceTokenizer
-from lingxi.text.streaming import TextStream
-from lingxi.text.tokenizer import Tokenizer
-from lingxi.text.wordpiece import WordPieceTokenizer
+Each name is imported when it is first asked for: the files of a tokenizer, and WordPiece in plain
+Python, are read where there is no TensorFlow.
+"""
 
-__all__ = [
-    "ByteBpeTokenizer",
-    "SentencePieceTokenizer",
-    "TextStream",
-    "Tokenizer",
-    "WordPieceTokenizer",
-    "from_directory",
-]
+import importlib
+
+_HOMES = {
+    "ByteBpeTokenizer": "byte_bpe",
+    "SentencePieceTokenizer": "sentence_piece",
+    "TextStream": "streaming",
+    "Tokenizer": "tokenizer",
+    "WordPieceTokenizer": "wordpiece",
+    "from_directory": "loading",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"lingxi.text.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'lingxi.text' has no attribute {name!r}")

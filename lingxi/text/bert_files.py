@@ -10,6 +10,7 @@ from lingxi.text.files import (
     write_json,
 )
 
+VOCABULARY = "vocab.txt"
 SPECIAL_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 MAX_CHARACTERS_PER_WORD = 100  # BERT makes a longer word one [UNK]
 DEFAULT_MAX_LENGTH = 512
@@ -25,7 +26,7 @@ def write_directory(directory: Path, vocabulary: list[str], settings: dict) -> N
     """Write `vocab.txt`, `tokenizer_config.json` (`settings`) and `special_tokens_map.json`."""
     special = {key: value for key, value in settings.items() if key.endswith("_token")}
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "vocab.txt").write_bytes("".join(f"{token}\n" for token in vocabulary).encode())
+    (directory / VOCABULARY).write_bytes("".join(f"{token}\n" for token in vocabulary).encode())
     write_json(directory / "tokenizer_config.json", settings)
     write_json(directory / "special_tokens_map.json", special)
 
@@ -44,8 +45,8 @@ def read_directory(directory: Path) -> dict:
     added = [*fast.get("added_tokens", []), *config.get("added_tokens_decoder", {}).values()]
     if fast:
         config = fast_settings(fast, directory) | config
-    if (directory / "vocab.txt").exists():
-        vocabulary = read_vocabulary(directory / "vocab.txt")
+    if (directory / VOCABULARY).exists():
+        vocabulary = read_vocabulary(directory / VOCABULARY)
     elif fast:
         vocabulary = fast_vocabulary(fast, directory)
     else:

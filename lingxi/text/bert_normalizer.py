@@ -8,7 +8,8 @@ character by character. `bert_characters.json` (written by `tools/bert_character
 * `removed`, `space`: deleted (controls, private use), or turned into a plain space;
 * `stripped`: the canonical decomposition without accents, in force when accents are stripped;
 * `lowercase`: the lower case, in force when the tokenizer lowercases;
-* `split`: a word of its own for the reference, while the word splitting op would not split there;
+* `alone`: a word of its own for the reference: punctuation and ideographs;
+* `split`: those of them where the word splitting op would not split;
 * `joined`: the reverse: the op would split, the reference does not.
 
 Code points are written there as hexadecimal ranges; a map is `{target: ranges of its sources}`.
@@ -65,15 +66,17 @@ def stand_ins() -> dict[int, int]:
     return {code: STAND_INS + i for i, code in enumerate(code_points(characters()["joined"]))}
 
 
+def jamo(code: int) -> str:
+    """The jamo of a Hangul syllable, by the arithmetic of the Unicode standard, section 3.12."""
+    pair, tail = divmod(code - HANGUL.start, 28)
+    lead, vowel = divmod(pair, 21)
+    syllable = chr(0x1100 + lead) + chr(0x1161 + vowel)
+    return syllable + chr(0x11A7 + tail) if tail else syllable
+
+
 def hangul() -> dict[int, str]:
-    """Hangul syllable -> its jamo, by the arithmetic of the Unicode standard, section 3.12."""
-    table = {}
-    for code in HANGUL:
-        pair, tail = divmod(code - HANGUL.start, 28)
-        lead, vowel = divmod(pair, 21)
-        jamo = chr(0x1100 + lead) + chr(0x1161 + vowel)
-        table[code] = jamo + chr(0x11A7 + tail) if tail else jamo
-    return table
+    """Hangul syllable -> its jamo."""
+    return {code: jamo(code) for code in HANGUL}
 
 
 def replacements(lowercase: bool, strip_accents: bool) -> dict[int, str]:

@@ -1,13 +1,9 @@
 """Tasks that make text, in a file."""
 
-import tensorflow as tf
-
+from lingxi.answers.generation import Generation, before_stop, before_stops, text_of
 from lingxi.export.artifact import Artifact
-from lingxi.tasks.generation import Generation, before_stop, text_of
-from lingxi.tasks.prompts import tokenized_prompts
-from lingxi.tasks.text_generator import before_stops
+from lingxi.text.checked import as_bytes
 from lingxi.text.streaming import TextStream
-from lingxi.text.strings import as_strings
 
 
 class ExportedGenerator(Artifact):
@@ -73,7 +69,7 @@ class ExportedTextGenerator(ExportedGenerator):
             ValueError: the file has no signature for a step.
         """
         text = TextStream(self.graph.tokenizer)
-        inputs = self.tokenized(as_strings([prompt], "prompt"), None)
+        inputs = self.tokenized(as_bytes([prompt], "prompt"), None)
 
         def pieces():
             for token in self.graph.stream(inputs, seed, self.metadata["searches"]):
@@ -83,8 +79,10 @@ class ExportedTextGenerator(ExportedGenerator):
         return before_stops(pieces(), self.metadata["stop"])
 
     def tokenized(self, texts, pairs):
-        room = self.metadata["max_length"]
-        return tokenized_prompts(self.graph.tokenizer, texts, room, "max_length")
+        tokenizer, room = self.graph.tokenizer, self.metadata["max_length"]
+        from lingxi.tasks.prompts import tokenized_prompts  # in TensorFlow, as the tokenizer
+
+        return tokenized_prompts(tokenizer, texts, room, "max_length")
 
     def generate(self, prompts, **options):
         """As `make`."""
@@ -93,7 +91,7 @@ class ExportedTextGenerator(ExportedGenerator):
 
 class _ExportedSequenceToSequence(ExportedGenerator):
     def tokenized(self, texts, pairs):
-        return super().tokenized(tf.strings.join([self.metadata["prompt"], texts]), pairs)
+        return super().tokenized(self.metadata["prompt"].encode() + texts, pairs)
 
 
 class ExportedTranslator(_ExportedSequenceToSequence):

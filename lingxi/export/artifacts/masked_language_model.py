@@ -1,9 +1,9 @@
 """A masked language model in a file."""
 
+from lingxi.answers.batches import stacked
 from lingxi.export.artifact import Artifact
 from lingxi.tasks.masked_language_model import check_masks, fillings, pieces_of
 from lingxi.tasks.masking import with_masks
-from lingxi.tasks.text_data import stacked
 
 
 class ExportedMaskedLanguageModel(Artifact):

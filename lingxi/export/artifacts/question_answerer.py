@@ -2,11 +2,11 @@
 
 import functools
 
+from lingxi.answers.batches import stacked
 from lingxi.export import examples
 from lingxi.export.artifact import Artifact
 from lingxi.tasks.answer_reader import AnswerReader
 from lingxi.tasks.question_answerer import answers_of, asked
-from lingxi.tasks.text_data import stacked
 
 
 class ExportedQuestionAnswerer(Artifact):
@@ -20,7 +20,7 @@ class ExportedQuestionAnswerer(Artifact):
         return [answer for batch in batches for answer in answers_of(batch)]
 
     def run(self, texts, pairs=None):
-        if self.graph.tokenizer is None:
+        if self.graph.takes_text:
             return self.graph.run(texts, pairs)
         return self._read(self._own_reader, texts, pairs)
 

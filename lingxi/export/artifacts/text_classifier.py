@@ -1,7 +1,7 @@
 """A classifier in a file."""
 
+from lingxi.answers.classification import classifications
 from lingxi.export.artifact import Artifact
-from lingxi.tasks.text_classifier import classifications
 
 
 class ExportedTextClassifier(Artifact):

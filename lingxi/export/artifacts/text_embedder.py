@@ -1,12 +1,10 @@
 """An embedder in a file."""
 
 import numpy as np
-import tensorflow as tf
 
+from lingxi.answers import retrieval
 from lingxi.export.artifact import Artifact
-from lingxi.tasks import retrieval
-from lingxi.tasks.text_embedder import prompt_named
-from lingxi.text.strings import as_strings
+from lingxi.text.checked import as_bytes
 
 
 class ExportedTextEmbedder(Artifact):
@@ -36,11 +34,11 @@ class ExportedTextEmbedder(Artifact):
         return retrieval.search(self.embed, prompts, queries, corpus, top_k, block)
 
     def tokenized(self, texts, pairs):
-        texts = tf.strings.join([self.metadata["prompt"], texts])
-        return super().tokenized(texts, pairs)
+        return super().tokenized(self.metadata["prompt"].encode() + texts, pairs)
 
     def _prompted(self, texts, name):
-        prompt, inside = prompt_named(name, self.metadata["prompts"]), self.metadata["prompt"]
+        prompt = retrieval.prompt_named(name, self.metadata["prompts"])
+        inside = self.metadata["prompt"]
         if prompt == inside:
             return texts
         if inside:
@@ -48,4 +46,4 @@ class ExportedTextEmbedder(Artifact):
                 f"{self.path} puts {inside!r} before every text, so there is no room for "
                 f"{prompt!r}; export an embedder with prompt=''"
             )
-        return tf.strings.join([prompt, as_strings(texts, "texts")])
+        return prompt.encode() + as_bytes(texts, "texts")

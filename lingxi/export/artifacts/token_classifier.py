@@ -1,8 +1,8 @@
 """A token classifier in a file."""
 
+from lingxi.answers.batches import stacked
 from lingxi.export.artifact import Artifact
 from lingxi.tasks.entities import EntityReader
-from lingxi.tasks.text_data import stacked
 from lingxi.tasks.token_classifier import entities_of
 from lingxi.text.tags import TagScheme
 
@@ -18,7 +18,7 @@ class ExportedTokenClassifier(Artifact):
         return [entities for batch in batches for entities in entities_of(batch)]
 
     def run(self, texts, pairs=None):
-        if self.graph.tokenizer is None:
+        if self.graph.takes_text:
             return self.graph.run(texts)
         reader = self._reader(self.graph.tokenizer)
         return self._read(reader, texts, reader.cut(texts, pad_to_max_length=True))

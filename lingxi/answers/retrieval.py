@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-import tensorflow as tf
 
 BLOCK = 4096  # queries, and texts of the corpus, that are compared at once: 64 MB of scores
 QUERY_PROMPTS = ("query",)
@@ -87,23 +86,49 @@ def unit(embeddings):
     return embeddings / np.maximum(length, 1e-12)
 
 
+def prompt_named(name, prompts):
+    """The prompt of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in prompts:
+        raise ValueError(f"no prompt {name!r}; this embedder has {list(prompts) or 'none'}")
+    return prompts[name]
+
+
 def _nearest(query, corpus, top_k, block):
     """Indices and cosines of the nearest rows of the corpus, the first of equal ones: `[query, k]`.
 
-    The best so far stand before each block, so `top_k` of both is exact and keeps their order.
+    The best so far stand before each block, so the greatest of both are exact and keep their order.
     """
     query = unit(query)
-    best = tf.zeros([len(query), 0])
-    indices = tf.zeros([len(query), 0], tf.int64)
+    best = np.zeros([len(query), 0], "float32")
+    indices = np.zeros([len(query), 0], int)
     for start in range(0, len(corpus), block):
-        scores = tf.matmul(query, unit(corpus[start : start + block]), transpose_b=True)
-        here = tf.range(start, start + scores.shape[1], dtype=tf.int64)
-        here = tf.broadcast_to(here, scores.shape)
-        best, place = tf.math.top_k(
-            tf.concat([best, scores], axis=1), min(top_k, best.shape[1] + scores.shape[1])
-        )
-        indices = tf.gather(tf.concat([indices, here], axis=1), place, batch_dims=1)
-    return indices.numpy(), best.numpy()
+        scores = query @ unit(corpus[start : start + block]).T  # [query, block]
+        here = np.broadcast_to(np.arange(start, start + scores.shape[1]), scores.shape)
+        scores = np.concatenate([best, scores], axis=1)
+        place = _greatest(scores, min(top_k, scores.shape[1]))
+        best = np.take_along_axis(scores, place, axis=1)
+        indices = np.take_along_axis(np.concatenate([indices, here], axis=1), place, axis=1)
+    return indices, best
+
+
+def _greatest(scores, count):
+    """Columns of the greatest of each row `[rows, columns]`, the first of equal ones first."""
+    if count < scores.shape[1]:
+        least = np.partition(scores, -count, axis=1)[:, -count, np.newaxis]  # [rows, 1]
+        kept = scores >= least
+        room = count - (scores > least).sum(axis=1)  # [rows], for those that equal the least
+        crowded = np.flatnonzero(kept.sum(axis=1) > count)
+        equal = scores[crowded] == least[crowded]
+        kept[crowded] &= ~equal | (equal.cumsum(axis=1) <= room[crowded, np.newaxis])
+        columns = np.nonzero(kept)[1].reshape(-1, count)
+    else:
+        columns = np.broadcast_to(np.arange(count), scores.shape)
+    order = np.argsort(-np.take_along_axis(scores, columns, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(columns, order, axis=1)
 
 
 def _first_of(prompts, names):

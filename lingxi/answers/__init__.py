@@ -1,0 +1,1 @@
+"""What tasks answer, in plain Python and NumPy: artifacts answer so too, without a framework."""
