@@ -4,6 +4,12 @@
 
 The corpus is plain text: a line is a sentence or a paragraph, blank lines stand between documents.
 The lines of the labelled files are `text<TAB>label`.
+
+With --pairs the encoder then learns from a large labelled task, such as entailment, before the one
+that counts (supervised pretraining; Phang et al. 2018, "Sentence encoders on STILTs"): what
+`save_preset` of any task writes is an encoder for any other. Its lines are
+`text<TAB>pair<TAB>label`. A T5 learns from texts and from labelled tasks at the same time, by the
+`pairs` of `lingxi.tasks.SpanLanguageModel.fit`.
 """
 
 import pathlib
@@ -14,6 +20,7 @@ import lingxi
 
 TEXTS = flags.DEFINE_multi_string("texts", None, "plain text files", required=True)
 LABELLED = flags.DEFINE_string("labelled", None, "to fine-tune on", required=True)
+PAIRS = flags.DEFINE_string("pairs", None, "labelled pairs to learn from in between")
 TEST = flags.DEFINE_string("test", None, "to compare on", required=True)
 PRESET = flags.DEFINE_string("preset", "minilm_l6_en_uncased", "an encoder, or a directory of one")
 EPOCHS = flags.DEFINE_integer("epochs", 3, "over the corpus")
@@ -30,9 +37,20 @@ def main(_):
         print(f"{filling.score:.3f} {filling.text}")
     model.save_preset(DIRECTORY.value)  # AutoModelForMaskedLM of transformers reads it, too
 
+    starts = [PRESET.value, DIRECTORY.value]
+    if PAIRS.value:
+        starts.append(f"{DIRECTORY.value}_pairs")
+        pairs, labels = read(PAIRS.value)
+        pairs = [tuple(pair.split("\t")) for pair in pairs]
+        teacher = lingxi.tasks.TextClassifier.from_preset(
+            DIRECTORY.value, labels=sorted(set(labels)), max_length=LENGTH.value
+        )
+        teacher.fit(pairs, labels, epochs=2, seed=1)
+        teacher.save_preset(starts[-1])
+
     texts, labels = read(LABELLED.value)
     names = sorted(set(labels))
-    for start in (PRESET.value, DIRECTORY.value):
+    for start in starts:
         classifier = lingxi.tasks.TextClassifier.from_preset(
             start, labels=names, max_length=LENGTH.value
         )

@@ -3,7 +3,9 @@
 Of a classifier: the accuracy, the loss (cross-entropy), and the precision, recall, F1 and support
 of each label, on a table of texts and labels. Of a token classifier: precision, recall and F1 of
 whole entities, on a CoNLL or JSONL file. Of a question answerer: exact match and F1, on a file of
-SQuAD's form. The same numbers for a task and for its export show what quantization costs.
+SQuAD's form. Of a regressor: the mean absolute error, and Pearson's and Spearman's correlation, on
+a table of texts and numbers. Of an embedder: how the cosines of pairs correlate with numbers, on a
+table of pairs. The same numbers for a task and for its export show what quantization costs.
 """
 
 import json
@@ -17,6 +19,9 @@ from lingxi.cli.command import new_flags, table
 
 FLAGS = new_flags()
 flags.DEFINE_string("model", None, "`PATH` of a trained task or of an export.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "head", None, "`NAME` of the task, of a model that has several.", flag_values=FLAGS
+)
 flags.DEFINE_string("data", None, "`FILE` with the examples.", flag_values=FLAGS)
 flags.DEFINE_string("text_column", "text", "`NAME` of the column of texts.", flag_values=FLAGS)
 flags.DEFINE_string(
@@ -29,6 +34,7 @@ USAGE = "--model PATH --data FILE [flags]"
 EXAMPLES = """
     lingxi evaluate --model runs/comments --data test.csv
     lingxi evaluate --model comments.tflite --data test.csv --json
+    lingxi evaluate --model runs/embedder --data sts.tsv --text_column a --pair_column b
 """
 
 
@@ -36,7 +42,7 @@ def run(arguments):
     if arguments:
         raise app.UsageError(f"evaluate takes flags only, got {arguments}")
     pathlib.Path(FLAGS.data).expanduser().open("rb").close()  # before the model is loaded
-    model = models.load(FLAGS.model, FLAGS.debug)
+    model = models.load(FLAGS.model, FLAGS.debug, FLAGS.head)
     if model.verb not in _MEASURES:
         raise ValueError(
             f"{FLAGS.model} is a {model.kind}; evaluate takes tasks that {', '.join(_MEASURES)}"
@@ -99,7 +105,54 @@ def _answer(model):
     return {"examples": len(questions), **scores}
 
 
-_MEASURES = {"answer": _answer, "classify": _classify, "tag": _tag}
+def _rate(model):
+    examples = table_files.read(
+        FLAGS.data, FLAGS.text_column, FLAGS.pair_column, FLAGS.label_column
+    )
+    found, wanted = np.array(model(examples.texts)), np.array(examples.numbers())
+    return {
+        "examples": len(wanted),
+        "mae": float(np.mean(np.abs(found - wanted))),
+        **correlations(found, wanted),
+    }
+
+
+def _embed(model):
+    if not FLAGS.pair_column:
+        raise ValueError(
+            "an embedder is measured on pairs of texts and their similarities: name the column of "
+            "the second texts by --pair_column"
+        )
+    examples = table_files.read(
+        FLAGS.data, FLAGS.text_column, FLAGS.pair_column, FLAGS.label_column
+    )
+    first, second = (np.array(model(list(side))) for side in zip(*examples.texts, strict=True))
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    cosines = np.sum(first * second, axis=1) / np.maximum(lengths, 1e-12)
+    wanted = np.array(examples.numbers())
+    return {"examples": len(wanted), **correlations(cosines, wanted)}
+
+
+_MEASURES = {"answer": _answer, "classify": _classify, "embed": _embed, "rate": _rate, "tag": _tag}
+
+
+def correlations(found, wanted):
+    """Pearson's and Spearman's, 0 where all numbers of a side are equal."""
+    return {
+        "pearson": _pearson(found, wanted),
+        "spearman": _pearson(_ranks(found), _ranks(wanted)),
+    }
+
+
+def _pearson(a, b):
+    a, b = a - np.mean(a), b - np.mean(b)
+    return float(np.sum(a * b) / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))
+
+
+def _ranks(values):
+    """The place of each in their order; of equal ones the mean of their places."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
 
 
 def measure(targets, probabilities, labels, multi_label):
@@ -148,7 +201,12 @@ def _ratio(numerator, denominator):
 
 
 def _readable(report):
-    names = {"macro_f1": "macro F1", "exact_match": "exact match", "f1": "F1"}
+    names = {
+        "macro_f1": "macro F1",
+        "exact_match": "exact match",
+        "f1": "F1",
+        "mae": "mean absolute error",
+    }
     summary = [
         (names.get(name, name), f"{value:.4f}" if isinstance(value, float) else str(value))
         for name, value in report.items()

@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from lingxi import text
+from lingxi.answers.progress import progress
 from lingxi.tasks import generation_config, pair_data, text_data
 from lingxi.tasks.fine_tuning import LEARNING_RATE
 from lingxi.tasks.generation import GenerationTask, bucketed
 from lingxi.tasks.pair_data import PairBatches
-from lingxi.tasks.progress import progress
 from lingxi.text.strings import as_strings
 from lingxi.training import (
     IGNORED,
@@ -22,6 +22,7 @@ from lingxi.training import (
     TextEvaluation,
     TokenAccuracy,
     TokenCrossEntropy,
+    run_seed,
 )
 from lingxi.zoo import T5, Transformer, TransformerConfig, preset
 
@@ -134,6 +135,7 @@ class SequenceToSequence(GenerationTask):
         learning_rate=None,
         validation_metrics=(),
         callbacks=None,
+        resume=None,
         **kwargs,
     ):
         """Train on pairs of raw texts.
@@ -153,8 +155,10 @@ class SequenceToSequence(GenerationTask):
             learning_rate: the peak of the default schedule.
             validation_metrics: names of metrics for `lingxi.training.TextEvaluation`, such as
                 "bleu": the validation sources are decoded greedily after every epoch.
+            resume: a directory to go on from after a failure, see `Task.fit`.
             epochs, shuffle, callbacks, kwargs: as in `keras.Model.fit`.
         """
+        seed = run_seed(resume, seed)
         if validation_data is None and pair_data.names_tfds(x, y):
             validation_data = pair_data.read_pairs(x, split="validation")
         batching = {"batch_size": batch_size, "tokens_per_batch": tokens_per_batch}
@@ -175,8 +179,10 @@ class SequenceToSequence(GenerationTask):
             validation_data=validation_data,
             epochs=epochs,
             shuffle=shuffle,
+            seed=seed,
             learning_rate=learning_rate,
             callbacks=callbacks,
+            resume=resume,
             **kwargs,
         )
 
@@ -212,7 +218,7 @@ class SequenceToSequence(GenerationTask):
     ):
         if isinstance(x, tf.data.Dataset):
             dataset = pair_data.tokenized_pairs(
-                x, self._encode_pairs, *self._ids(), tokens_per_batch, order == "shuffled"
+                x, self._encode_pairs, *self._ids(), tokens_per_batch, order == "shuffled", seed
             )
             return {"x": dataset}
         if not text_data.is_raw(x):
@@ -383,6 +389,7 @@ class SequenceToSequence(GenerationTask):
             name, vocabulary, load_weights, dtype
         )
         own = (config or {}).get("lingxi", {})
+        own = own if own.get("task") == cls.__name__ else {}
         if directory is None:
             backbone = type(backbone)(config_for(backbone.config, tokenizer), dtype=dtype)
             options = cls.default_decoding()

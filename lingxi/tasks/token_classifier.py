@@ -8,6 +8,7 @@ import tensorflow as tf
 from absl import logging
 from keras import ops
 
+from lingxi.answers.batches import stacked
 from lingxi.layers import Dense, LinearChainCrf
 from lingxi.tasks import text_data
 from lingxi.tasks.entities import EntityReader
@@ -20,6 +21,7 @@ from lingxi.training import IGNORED, EntityScores, TokenCrossEntropy
 from lingxi.zoo import Bert, checkpoint
 
 TEXTS_AT_ONCE = 2048  # whose windows are sorted by length together
+UNLIKELY = -10.0  # what a CRF gives at first to a tag that goes on with no entity
 ARCHITECTURES = {  # of a `model_type`, in `transformers`
     "bert": "BertForTokenClassification",
     "roberta": "RobertaForTokenClassification",
@@ -59,7 +61,9 @@ class TokenClassifier(Task):
         labels: types of entities (`["PER", "LOC"]`), or tags, in the order of the logits (`["O",
             "B-PER", "I-PER"]`; IOBES and plain types without prefixes too, with "O").
         crf: a linear-chain conditional random field on the logits, which learns what tag follows
-            which, and finds the best sequence.
+            which, and finds the best sequence. It begins with the knowledge that "I-PER" goes on
+            with a person: at the small rate of an encoder it would hardly learn it. (MiniLM after
+            an epoch of WNUT-17: F1 0.501 on dev; 0.357 without this knowledge, as without a CRF.)
         max_length: of a window in tokens, by default the model's longest.
         overlap: tokens that a window shares with the next one; by default a quarter of a window.
         dropout: before the head; by default the backbone's.
@@ -106,6 +110,9 @@ class TokenClassifier(Task):
         if crf:
             self.crf = LinearChainCrf(len(self.tags), dtype="float32", name="crf")
             self.crf.build((None, None, len(self.tags)))
+            transitions, start_scores = _first_beliefs(self.scheme)
+            self.crf.transitions.assign(transitions)
+            self.crf.start_scores.assign(start_scores)
         if backbone.pooler is not None:
             backbone.pooler.trainable = False  # nobody reads it
         self.reader = EntityReader(tokenizer, self.scheme, self.max_length, self.overlap)
@@ -248,7 +255,7 @@ class TokenClassifier(Task):
                 part, cut.tokens, answers["tag_ids"], answers["scores"]
             )
             parts.append({name: values.numpy() for name, values in found.items()})
-        return text_data.stacked(parts)
+        return stacked(parts)
 
     # Serving
 
@@ -404,6 +411,14 @@ class TokenClassifier(Task):
             "overlap": self.overlap,
             "dropout": self.dropout,
         }
+
+
+def _first_beliefs(scheme):
+    """Scores `[from, to]` of steps between tags and `[tags]` of first tags, before any training."""
+    tags = range(len(scheme.names))
+    start = np.array([scheme.problems([tag]) for tag in tags])
+    step = np.array([[scheme.problems([a, b]) - start[a] for b in tags] for a in tags])
+    return UNLIKELY * step, UNLIKELY * start
 
 
 def window_batches(

@@ -338,8 +338,9 @@ def test_numbers_are_trained_and_predicted(lingxi, model, table, tmp_path):
     outcome = lingxi("train", "--task", "rate", "--data", data, *fit)
     assert outcome.status == 0, outcome.err
     assert math.isfinite(float(lingxi("predict", "--model", "trained", "good").out.split("\t")[0]))
-    outcome = lingxi("evaluate", "--model", "trained", "--data", data)
-    assert "is a TextRegressor; evaluate takes tasks that answer, classify, tag" in outcome.err
+    report = json.loads(lingxi("evaluate", "--model", "trained", "--data", data, "--json").out)
+    assert set(report) == {"examples", "mae", "pearson", "spearman"}
+    assert abs(report["pearson"]) == pytest.approx(abs(report["spearman"]))  # of two values
     outcome = lingxi("train", "--task", "rate", "--data", table, *fit, "--overwrite")
     assert "is no number" in outcome.err
 
@@ -380,3 +381,51 @@ def test_masks_are_filled(lingxi, model, tmp_path):
     assert token and 0.0 < float(score) < 1.0
     assert text == "the [MASK] was good"
     assert "[MASK]" in lingxi("predict", "--model", "masked", "no mask").err
+
+
+def test_embedders_are_trained_and_evaluated(lingxi, model, tmp_path):
+    pairs = "good,fine,1.0\nbad,river,0.0\nslow day,slow night,0.5\nold tea,rice,-0.5\n"
+    (tmp_path / "pairs.csv").write_text("text,second,label\n" + pairs)
+    columns = ("--data", "pairs.csv", "--pair_column", "second")
+    fit = ("--task", "embed", *columns, "--preset", model, *FAST)
+    scored = lingxi("train", *fit, "--label_column", "label", "--output", "scored")
+    assert scored.status == 0, scored.err
+    assert "training pearson" in scored.out
+    paired = lingxi("train", *fit, "--validation", "pairs.csv", "--output", "paired")
+    assert paired.status == 0, paired.err
+    assert "validation accuracy" in paired.out
+    report = json.loads(lingxi("evaluate", "--model", "scored", *columns, "--json").out)
+    assert set(report) == {"examples", "pearson", "spearman"}
+    assert -1.0 <= report["spearman"] <= 1.0
+    start = ("--preset", model, "--output", "refused")
+    for command in (("train", "--task", "embed", *start), ("evaluate", "--model", "scored")):
+        assert "--pair_column" in lingxi(*command, "--data", "pairs.csv").err
+
+
+def test_correlations_by_hand():
+    found = evaluate.correlations(np.array([1.0, 2.0, 2.0, 9.0]), np.array([0.0, 1.0, 3.0, 4.0]))
+    assert found["pearson"] == pytest.approx(np.corrcoef([1, 2, 2, 9], [0, 1, 3, 4])[0, 1])
+    assert found["spearman"] == pytest.approx(np.corrcoef([1, 2.5, 2.5, 4], [1, 2, 3, 4])[0, 1])
+    constant = evaluate.correlations(np.ones(3), np.arange(3.0))
+    assert constant == {"pearson": 0.0, "spearman": 0.0}
+
+
+def test_an_encoder_goes_on_with_its_pretraining(lingxi, model, tmp_path):
+    (tmp_path / "text.txt").write_text("the old river\nis slow\n\ntea is good\n" * 4)
+    files = ("--data", "text.txt", "--validation", "text.txt", "--preset", model)
+    outcome = lingxi("train", "--task", "fill", *files, "--output", "filler", *FAST)
+    assert outcome.status == 0, outcome.err
+    assert "validation accuracy" in outcome.out
+    assert lingxi("predict", "--model", "filler", "the [MASK] river").status == 0
+
+
+def test_filled_spans_are_a_row():
+    from lingxi.cli.predictions import rows
+    from lingxi.tasks import FilledText
+
+    answer = FilledText("a cat and a dog", ("cat", "dog"), -1.5)
+    text = "a <extra_id_0> and a <extra_id_1>"
+    (brief,) = rows("fill", [text], [answer], False)
+    assert brief == {"text": text, "output": "a cat and a dog", "score": -1.5}
+    (full,) = rows("fill", [text], [answer], True)
+    assert full["spans"] == ("cat", "dog")

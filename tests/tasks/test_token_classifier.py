@@ -145,6 +145,19 @@ def test_crf_gives_probabilities_of_whole_sequences(trained):
     assert (answers["scores"].numpy() <= 1.0 + 1e-5).all()
 
 
+def test_a_new_crf_knows_what_goes_on_with_an_entity(tokenizer):
+    task = new_task(tokenizer, crf=True)
+    ids = {name: index for index, name in enumerate(task.tags)}
+    transitions, start = task.crf.transitions.numpy(), task.crf.start_scores.numpy()
+    for before in ("O", "B-FOOD", "I-FOOD"):
+        assert transitions[ids[before], ids["I-PLACE"]] == -10.0
+    assert start[ids["I-PLACE"]] == -10.0
+    assert (transitions == 0).sum() == len(ids) ** 2 - 6
+    assert (start == 0).sum() == len(ids) - 2
+    plain = new_task(tokenizer, labels=("O", "PLACE"), crf=True)
+    assert not plain.crf.transitions.numpy().any()
+
+
 def test_spans_and_words_are_learnt_alike(tokenizer):
     words = [["the", "old", "river"], ["tea", "is", "good"]]
     tags = [["O", "B-PLACE", "I-PLACE"], ["B-FOOD", "O", "O"]]
