@@ -6,11 +6,18 @@ that read long texts in windows need --input ids for TFLite: lingxi then tokeniz
 
 from absl import app, flags
 
+from lingxi.cli import models
 from lingxi.cli.command import check_writable, new_flags
 from lingxi.cli.quiet import quiet_tensorflow
 
 FLAGS = new_flags()
 flags.DEFINE_string("model", None, "`DIR` of a trained task.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "head",
+    None,
+    "`NAME` of one task of a model that has several; a SavedModel takes all of them without it.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_enum("format", None, ["saved_model", "tflite"], "What to write.", flag_values=FLAGS)
 flags.DEFINE_string(
     "output",
@@ -80,6 +87,8 @@ def run(arguments):
         from lingxi import export, tasks
 
         task = tasks.load(FLAGS.model)
+        if FLAGS.head is not None or FLAGS.format == "tflite":
+            task = models.head_of(task, FLAGS.head)
         if FLAGS.format == "saved_model":
             report = export.saved_model(task, FLAGS.output, precision=FLAGS.precision, **settings)
         else:

@@ -31,21 +31,41 @@ class Model:
         return getattr(self.task, self.verb)(texts)
 
 
-def load(path, debug=False):
-    """The `Model` of the preset directory or of the exported artifact at `path`."""
+def load(path, debug=False, head=None):
+    """The `Model` of the preset directory or of the exported artifact at `path`.
+
+    Args:
+        head: the name of one task of several in it.
+    """
     with quiet_tensorflow(debug):
         from lingxi import export, tasks
         from lingxi.tasks.loading import task_class
 
         if not is_artifact(path):
-            task = tasks.load(path)
+            task = head_of(tasks.load(path), head)
             return Model(task, type(task))
-        artifact = export.load(pathlib.Path(path).expanduser())
+        artifact = head_of(export.load(pathlib.Path(path).expanduser()), head)
         facts = artifact.metadata
         model = Model(artifact, task_class(facts["task"]))
         if model.verb in ("classify", "rate", "tag", "answer", "embed"):  # quick, and logs as well
             model([("a", "a")] if facts["pairs"] else ["a"])
         return model
+
+
+def head_of(model, name):
+    """The task of that name where a model, or its export, has several; else the model itself.
+
+    Raises:
+        ValueError: several and no name, or a name of none.
+    """
+    heads = getattr(model, "tasks", None)
+    if heads is None and name is not None:
+        raise ValueError(f"--head={name} is for models of several tasks; this one has one")
+    if heads is None:
+        return model
+    if name not in heads:
+        raise ValueError(f"this model has several tasks: pass --head, one of {', '.join(heads)}")
+    return heads[name]
 
 
 def is_artifact(path):

@@ -14,6 +14,9 @@ from lingxi.cli.command import check_writable, new_flags
 
 FLAGS = new_flags()
 flags.DEFINE_string("model", None, "`PATH` of a trained task or of an export.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "head", None, "`NAME` of the task, of a model that has several.", flag_values=FLAGS
+)
 flags.DEFINE_string("data", None, "`FILE` with the texts.", flag_values=FLAGS)
 flags.DEFINE_string(
     "output",
@@ -42,7 +45,7 @@ def run(arguments):
     texts = _texts(arguments)
     if not texts:
         return
-    model = models.load(FLAGS.model, FLAGS.debug)
+    model = models.load(FLAGS.model, FLAGS.debug, FLAGS.head)
     if model.verb == "answer" and isinstance(texts[0], str):
         raise app.UsageError(
             "a question answerer takes questions and contexts: --data FILE --text_column question "

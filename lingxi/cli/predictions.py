@@ -55,9 +55,12 @@ def _text(text, in_full):
     return [{"output": text}]
 
 
-def _fill(masks, in_full):
-    """The best filling of each mask, or in full all of them."""
-    found = [[_rounded(dataclasses.asdict(filling)) for filling in mask] for mask in masks]
+def _fill(answer, in_full):
+    """A text with its spans; or of masks the best filling of each, or in full all of them."""
+    if not isinstance(answer, list):
+        row = {"output": answer.text, "score": round(answer.score, 6)}
+        return [{**row, "spans": answer.spans} if in_full else row]
+    found = [[_rounded(dataclasses.asdict(filling)) for filling in mask] for mask in answer]
     if in_full:
         return [{"masks": found}]
     return [{"token": mask[0]["token"], "score": mask[0]["score"]} for mask in found]

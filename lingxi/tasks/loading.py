@@ -7,8 +7,11 @@ from lingxi.zoo import preset
 from lingxi.zoo.huggingface import embedder
 
 TASKS = {  # class: its module in `lingxi.tasks`, and its architectures in `transformers`
+    "FeatureMatcher": ("feature_matcher", ("LoFTR",)),
     "MaskedLanguageModel": ("masked_language_model", ("ForMaskedLM", "ForPreTraining")),
+    "MultiTask": ("multi_task", ()),
     "QuestionAnswerer": ("question_answerer", ("ForQuestionAnswering",)),
+    "SpanLanguageModel": ("span_language_model", ()),
     "Summarizer": ("summarizer", ("BartForConditionalGeneration",)),
     "TextClassifier": ("text_classifier", ("ForSequenceClassification",)),
     "TextEmbedder": ("text_embedder", ()),
