@@ -4,34 +4,38 @@
 
 A WordPiece vocabulary is learned from the text first. Both sides start from the same weights and
 learn from the same masked batches, with the same optimizer and schedule; the peer is the model of
-`transformers`. Every tenth speech is held out. Then a classifier learns who speaks, from the
-trained encoder and from the untrained one; its held-out speeches are among those.
+`transformers`. Every tenth speech is held out. Then classifiers learn of a few sentences without
+their last mark whether it is ".", "?" or "!", from the trained encoder and from the untrained one;
+their held-out sentences are of held-out speeches.
 """
 
 import collections
 import json
 import math
 import pathlib
-import pickle
+import random
 import re
 import subprocess
 import sys
 import tempfile
 import time
 
+import batches as batch_files
 from absl import app, flags
 from common import DATA, describe_machine
 
 STEPS = flags.DEFINE_integer("steps", 3000, "of training")
 NEXT_SENTENCE = flags.DEFINE_boolean("next_sentence", False, "predict the next sentence, too")
 VOCABULARY = flags.DEFINE_integer("vocabulary", 4000, "tokens")
+SENTENCES = flags.DEFINE_integer("sentences", 1000, "that a classifier learns from")
 FINE_TUNINGS = flags.DEFINE_integer("fine_tunings", 3, "runs of the classifier, from each start")
 SIDES = ["pytorch", "lingxi", "classifier"]
 SIDE = flags.DEFINE_enum("side", None, SIDES, "internal: train this side's model")
 FOLDER = flags.DEFINE_string("folder", None, "internal: of models and batches")
 
 LENGTH, BATCH, PEAK, DECAY, CLIP, SEED = 128, 32, 1e-3, 0.01, 1.0, 1
-SPEAKERS, EPOCHS, FINE_TUNING_RATE = 6, 6, 3e-4
+EPOCHS, FINE_TUNING_RATE = 20, 3e-4
+MARKS = {".": "statement", "?": "question", "!": "exclamation"}
 INPUTS = {
     "token_ids": "input_ids",
     "padding_mask": "attention_mask",
@@ -53,7 +57,7 @@ def main(_):
             print(f"{side:8} {seconds:6.1f} s, held-out accuracy: {named}", flush=True)
         for start, accuracies in in_a_process("classifier", folder).items():
             mean = sum(accuracies) / len(accuracies)
-            print(f"who speaks, {start}: {mean:.1%} ({', '.join(f'{a:.1%}' for a in accuracies)})")
+            print(f"last mark, {start}: {mean:.1%} ({', '.join(f'{a:.1%}' for a in accuracies)})")
 
 
 def in_a_process(side, folder):
@@ -92,9 +96,9 @@ def prepare(folder):
     task = MaskedLanguageModel(Bert(config), tokenizer, NEXT_SENTENCE.value)
     task.save_preset(folder / "untrained")
     batches = task.masked_batches(train, BATCH, shuffle=True, seed=SEED, repeat=True)
-    batches = batches.take(STEPS.value).as_numpy_iterator()
-    tests = task.masked_batches(held_out, BATCH).as_numpy_iterator()
-    (folder / "batches.pickle").write_bytes(pickle.dumps((list(batches), list(tests))))
+    batch_files.write(folder / "train.npz", batches.take(STEPS.value).as_numpy_iterator())
+    tests = task.masked_batches(held_out, BATCH)
+    batch_files.write(folder / "held_out.npz", tests.as_numpy_iterator())
 
 
 def train_lingxi(folder):
@@ -104,7 +108,7 @@ def train_lingxi(folder):
 
     from lingxi.tasks import MaskedLanguageModel
 
-    batches, tests = pickle.loads((folder / "batches.pickle").read_bytes())
+    batches, tests = (batch_files.read(folder / name) for name in ("train.npz", "held_out.npz"))
     keras.utils.set_random_seed(SEED)
     task = MaskedLanguageModel.from_preset(folder / "untrained")
 
@@ -128,7 +132,7 @@ def train_pytorch(folder):
     import torch
     import transformers
 
-    batches, tests = pickle.loads((folder / "batches.pickle").read_bytes())
+    batches, tests = (batch_files.read(folder / name) for name in ("train.npz", "held_out.npz"))
     transformers.utils.logging.set_verbosity_error()
     torch.manual_seed(SEED)
     name = "BertForPreTraining" if NEXT_SENTENCE.value else "BertForMaskedLM"
@@ -189,31 +193,31 @@ def train_pytorch(folder):
 
 
 def classify(folder):
-    """`{start: held-out accuracies}` of classifiers of who speaks."""
+    """`{start: held-out accuracies}` of classifiers of how a sentence ends, and of none."""
     import keras
 
     from lingxi.tasks import TextClassifier
 
-    parts = [[speech.split("\n", 1) for speech in side if "\n" in speech] for side in speeches()]
-    counts = collections.Counter(speaker for speaker, _ in parts[0])
-    names = [name for name, _ in counts.most_common(SPEAKERS)]
-    train, test = [[(text, name) for name, text in side if name in names] for side in parts]
-    accuracies = {"trained": [], "untrained": []}
-    for start, found in accuracies.items():
-        for seed in range(FINE_TUNINGS.value):
+    train, test = (sentences(side) for side in speeches())
+    accuracies = {"untrained": [], "trained": []}
+    for seed in range(FINE_TUNINGS.value):
+        few = random.Random(seed).sample(train, SENTENCES.value)
+        for start, found in accuracies.items():
             keras.utils.set_random_seed(seed)
-            classifier = TextClassifier.from_preset(folder / start, labels=names)
-            classifier.fit(
-                *zip(*train, strict=True),
-                epochs=EPOCHS,
-                learning_rate=FINE_TUNING_RATE,
-                seed=seed,
-                verbose=0,
-            )
-            answers = classifier.classify([text for text, _ in test])
-            right = [a.label == name for a, (_, name) in zip(answers, test, strict=True)]
-            found.append(sum(right) / len(right))
-    return accuracies
+            task = TextClassifier.from_preset(folder / start, labels=list(MARKS.values()))
+            options = {"epochs": EPOCHS, "learning_rate": FINE_TUNING_RATE, "seed": seed}
+            task.fit(*zip(*few, strict=True), **options, verbose=0)
+            scores = task.evaluate(*zip(*test, strict=True), return_dict=True, verbose=0)
+            found.append(scores["accuracy"])
+    statements = sum(kind == MARKS["."] for _, kind in test)
+    return {"always a statement": [statements / len(test)], **accuracies}
+
+
+def sentences(speeches):
+    """`(sentence without its last mark, what it is)`s, without the names of those who speak."""
+    texts = (speech.split("\n", 1)[1] for speech in speeches if "\n" in speech)
+    found = (match for text in texts for match in re.findall(r"([^.?!]+)([.?!])", text))
+    return [(sentence.strip(), MARKS[mark]) for sentence, mark in found if sentence.strip()]
 
 
 if __name__ == "__main__":

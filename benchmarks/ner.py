@@ -10,15 +10,14 @@ import time
 
 import numpy as np
 from absl import app, flags
+from characters import encoder
 from common import DATA as FOLDER
 from common import describe_machine
 from peer import peer_logits
 
 from lingxi.tasks import TokenClassifier
 from lingxi.tasks.tagged_data import read_tagged
-from lingxi.text import WordPieceTokenizer
 from lingxi.training import IGNORED, EntityScores
-from lingxi.zoo import Bert, BertConfig
 
 FILES = {
     "wnut17": ("wnut17/train.conll", "wnut17/dev.conll"),
@@ -63,22 +62,7 @@ def english(types):
 
 
 def chinese(types, train, crf):
-    """Four blocks over characters, with a vocabulary of the training texts."""
-    characters = sorted({c for example in train for c in example.text.lower() if not c.isspace()})
-    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    letters = [f"##{c}" for c in characters if c.isascii() and c.isalnum()]
-    tokenizer = WordPieceTokenizer([*specials, *characters, *letters], max_length=256)
-    config = BertConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_dim=192,
-        num_layers=4,
-        num_heads=6,
-        intermediate_dim=768,
-        max_length=256,
-        dropout=0.2,
-        pooler=False,
-    )
-    return TokenClassifier(Bert(config), tokenizer, types, crf=crf)
+    return TokenClassifier(*encoder([example.text for example in train]), types, crf=crf)
 
 
 def scores_of(task, held_out, logits):

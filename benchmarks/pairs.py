@@ -4,14 +4,15 @@ The peer is `torch.nn.Transformer` of the same size, dropout, initial values and
 same batches of the same token ids; it decodes greedily.
 """
 
+import dataclasses
 import json
 import pathlib
-import pickle
 import subprocess
 import sys
 import tempfile
 import time
 
+import batches as batch_files
 from absl import flags
 from common import describe_machine
 
@@ -34,6 +35,7 @@ SEED = flags.DEFINE_integer("seed", 1, "of weights, dropout and order")
 SIDE = flags.DEFINE_enum("side", None, ["lingxi", "pytorch"], "internal: train this side")
 REPORT_SECONDS = 60
 LABEL_SMOOTHING = 0.1
+PEER_EPOCHS = 20  # drawn for the peer, which then begins again
 
 
 def run(task_class, train, held_out, metrics, vocab_size, max_length=256, **decoding):
@@ -98,24 +100,39 @@ def run_pytorch(task, batches, held_out, max_tokens):
     Returns:
         The ids that it makes of the held-out ids, and the seconds that this took.
     """
-    config = task.backbone.config
+    work = {
+        "config": dataclasses.asdict(task.backbone.config),
+        "max_length": task.max_length,
+        "held_out": held_out,
+        "max_tokens": max_tokens,
+        "num_batches": batches.num_batches,
+        "tokens_per_batch": tokens_per_batch(batches),
+    }
     with tempfile.TemporaryDirectory() as directory:
-        path = pathlib.Path(directory, "pairs.pickle")
-        path.write_bytes(pickle.dumps((config, task.max_length, batches, held_out, max_tokens)))
+        directory = pathlib.Path(directory)
+        (directory / "work.json").write_text(json.dumps(work))
+        drawn = batch_files.in_epochs(batches, PEER_EPOCHS)
+        batch_files.write(directory / "batches.npz", drawn)
         arguments = [argument for argument in sys.argv[1:] if argument.startswith("--")]
         script = pathlib.Path(__file__).with_name("pairs_pytorch.py")
-        command = [sys.executable, script, f"--data={path}", "--side=pytorch", *arguments]
+        command = [sys.executable, script, f"--data={directory}", "--side=pytorch", *arguments]
         subprocess.run(command, check=True)
-        return pickle.loads(path.read_bytes())
+        result = json.loads((directory / "result.json").read_text())
+        return result["made"], result["seconds"]
+
+
+def tokens_per_batch(batches):
+    """Source and target tokens, the mean over an epoch."""
+    lengths = zip(batches.sources.lengths, batches.targets.lengths, strict=True)
+    return int(sum(map(sum, lengths))) / batches.num_batches
 
 
 class Progress:
     """Says when the time is over, and now and then how the training is."""
 
-    def __init__(self, batches):
-        lengths = zip(batches.sources.lengths, batches.targets.lengths, strict=True)
-        self.tokens_per_batch = sum(map(sum, lengths)) / batches.num_batches
-        self.num_batches = batches.num_batches
+    def __init__(self, num_batches, tokens_per_batch):
+        self.tokens_per_batch = tokens_per_batch
+        self.num_batches = num_batches
         self.steps = 0
         self.start = self.reported = time.perf_counter()
         self.first = None  # when the first step was over, which traces and compiles
@@ -143,7 +160,7 @@ def train_lingxi(task, batches):
 
     class Watch(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
-            self.progress = Progress(batches)
+            self.progress = Progress(batches.num_batches, tokens_per_batch(batches))
 
         def on_train_batch_end(self, batch, logs=None):
             if self.progress.is_over(lambda: logs["loss"]):

@@ -1,25 +1,32 @@
 """The peer of `pairs.py`: the same Transformer in plain PyTorch, in a process of its own."""
 
+import itertools
+import json
 import math
 import pathlib
-import pickle
 import time
+import types
 
+import batches
 import torch
 from absl import app, flags
 from pairs import AVERAGE, LABEL_SMOOTHING, PEAK, SEED, WARMUP, Progress
 
-DATA = flags.DEFINE_string("data", None, "pickled arguments; the result is written there")
+DATA = flags.DEFINE_string("data", None, "folder of arguments; the result is written there")
 INPUTS = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids")
 
 
 def main(_):
-    path = pathlib.Path(DATA.value)
-    config, max_length, batches, held_out, max_tokens = pickle.loads(path.read_bytes())
-    model = train(config, max_length, batches)
+    folder = pathlib.Path(DATA.value)
+    work = json.loads((folder / "work.json").read_text())
+    config = types.SimpleNamespace(**work["config"])
+    given = batches.read(folder / "batches.npz")
+    progress = Progress(work["num_batches"], work["tokens_per_batch"])
+    model = train(config, work["max_length"], itertools.cycle(given), progress)
     start = time.perf_counter()
-    made = write(config, model, held_out, max_tokens)
-    path.write_bytes(pickle.dumps((made, time.perf_counter() - start)))
+    made = write(config, model, work["held_out"], work["max_tokens"])
+    result = {"made": made, "seconds": time.perf_counter() - start}
+    (folder / "result.json").write_text(json.dumps(result))
 
 
 def learning_rate(step):
@@ -28,7 +35,7 @@ def learning_rate(step):
     return PEAK.value * min(relative, relative**-0.5)
 
 
-def train(config, max_length, batches):
+def train(config, max_length, given, progress):
     """A `torch.nn.Transformer` with the averaged weights of its training."""
     torch.manual_seed(SEED.value)
     model = Model(config, max_length)
@@ -38,22 +45,18 @@ def train(config, max_length, batches):
     optimizer = torch.optim.Adam(model.parameters(), lr=1.0, betas=(0.9, 0.98), eps=1e-9)
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate)
     cross_entropy = torch.nn.CrossEntropyLoss(label_smoothing=LABEL_SMOOTHING)
-    progress = Progress(batches)
-    while True:
-        batches.rows = batches._draw_batches()
-        for index in range(batches.num_batches):
-            inputs, labels = batches[index]
-            logits = model(*(torch.tensor(inputs[name]) for name in INPUTS))
-            labels = torch.tensor(labels).long()
-            loss = cross_entropy(logits.flatten(0, 1), labels.flatten())
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            rate.step()
-            average.update_parameters(model)
-            if progress.is_over(loss.item):
-                return average.module.eval()
+    for inputs, labels in given:
+        logits = model(*(torch.tensor(inputs[name]) for name in INPUTS))
+        labels = torch.tensor(labels).long()
+        loss = cross_entropy(logits.flatten(0, 1), labels.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        rate.step()
+        average.update_parameters(model)
+        if progress.is_over(loss.item):
+            return average.module.eval()
 
 
 class Model(torch.nn.Module):

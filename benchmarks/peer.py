@@ -1,10 +1,12 @@
 """`transformers` fine-tuned on PyTorch beside a task: same weights, batches, steps and schedule."""
 
 import pathlib
-import pickle
 import subprocess
 import sys
 import tempfile
+
+import batches
+import numpy as np
 
 from lingxi.tasks.fine_tuning import LEARNING_RATE
 
@@ -18,13 +20,17 @@ def peer_logits(task, train, held_out, epochs, learning_rate=LEARNING_RATE):
         epochs, learning_rate: as of `fit`, with its default schedule.
 
     Returns:
-        The logits of each held-out batch, arrays; and the seconds that the training took.
+        The logits of each held-out batch, arrays (of a `QuestionAnswerer` `[windows, 2, seq]`);
+        and the seconds that the training took.
     """
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         task.save_preset(folder / "model")
-        work = folder / "work.pickle"
-        work.write_bytes(pickle.dumps((train, held_out, epochs, learning_rate)))
+        batches.write(folder / "train.npz", batches.in_epochs(train, epochs))
+        given = (held_out[index] for index in range(held_out.num_batches))
+        batches.write(folder / "held_out.npz", given)
         script = pathlib.Path(__file__).with_name("peer_pytorch.py")
-        subprocess.run([sys.executable, script, str(folder)], check=True)
-        return pickle.loads(work.read_bytes())
+        subprocess.run([sys.executable, script, folder, str(learning_rate)], check=True)
+        with np.load(folder / "logits.npz", allow_pickle=False) as found:
+            logits = [found[f"arr_{index}"] for index in range(held_out.num_batches)]
+            return logits, float(found["seconds"])

@@ -1,15 +1,16 @@
 """The other side of `peer.py`, in a process in which TensorFlow runs nothing.
 
-python benchmarks/peer_pytorch.py FOLDER      with `model/` and `work.pickle`
+python benchmarks/peer_pytorch.py FOLDER RATE      with `model/`, `train.npz` and `held_out.npz`
 """
 
 import json
 import math
 import pathlib
-import pickle
 import sys
 import time
 
+import batches
+import numpy as np
 import torch
 import transformers
 
@@ -19,60 +20,59 @@ NAMES = {
     "segment_ids": "token_type_ids",
 }
 WEIGHT_DECAY = 0.01
+LOWEST = -1e9  # where no answer can stand
 
 
-def main(folder):
-    work = folder / "work.pickle"
-    train, held_out, epochs, learning_rate = pickle.loads(work.read_bytes())
+def main(folder, learning_rate):
     (architecture,) = json.loads((folder / "model/config.json").read_text())["architectures"]
     torch.manual_seed(1)
     model = getattr(transformers, architecture).from_pretrained(folder / "model")
+    train = batches.read(folder / "train.npz")
     start = time.perf_counter()
-    fine_tune(model, train, epochs, learning_rate)
+    fine_tune(model, train, learning_rate)
     seconds = time.perf_counter() - start
     model.eval()
     with torch.inference_mode():
-        logits = [
-            model(**inputs_of(held_out[index])).logits.numpy()
-            for index in range(held_out.num_batches)
-        ]
-    work.write_bytes(pickle.dumps((logits, seconds)))
+        held_out = batches.read(folder / "held_out.npz")
+        logits = [logits_of(model, inputs).numpy() for inputs, _ in held_out]
+    np.savez(folder / "logits.npz", *logits, seconds=seconds)
 
 
-def inputs_of(batch):
-    return {NAMES[k]: torch.tensor(v).long() for k, v in batch[0].items() if k in NAMES}
+def logits_of(model, inputs):
+    """`[batch, …, classes]`; of a question answerer `[windows, 2, seq]`."""
+    outputs = model(**{NAMES[k]: torch.tensor(v).long() for k, v in inputs.items() if k in NAMES})
+    if "can_answer" not in inputs:
+        return outputs.logits
+    allowed = torch.tensor(inputs["can_answer"])
+    allowed[:, 0] = True  # there is no answer
+    both = torch.stack([outputs.start_logits, outputs.end_logits], 1)
+    return both.masked_fill(~allowed.unsqueeze(1), LOWEST)
 
 
-def fine_tune(model, batches, epochs, peak):
+def fine_tune(model, train, peak):
     """AdamW, a linear rise over a tenth of the steps, then a linear fall, gradients of norm 1."""
     decayed, others = [], []
     for name, parameter in model.named_parameters():
         (others if "bias" in name or "norm" in name.lower() else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others}]
     optimizer = torch.optim.AdamW(groups, lr=peak, weight_decay=0.0)
-    total = epochs * batches.num_batches
-    warmup = math.ceil(total / 10)
+    warmup = math.ceil(len(train) / 10)
 
     def share(step):
-        return min((step + 1) / warmup, (total - step) / max(1, total - warmup))
+        return min((step + 1) / warmup, (len(train) - step) / max(1, len(train) - warmup))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
     model.train()
-    for _ in range(epochs):
-        batches.rows = batches._draw_batches()
-        for index in range(batches.num_batches):
-            batch = batches[index]
-            logits = model(**inputs_of(batch)).logits
-            targets = torch.tensor(batch[1]).long()
-            loss = torch.nn.functional.cross_entropy(
-                logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
+    for inputs, targets in train:
+        logits = logits_of(model, inputs)
+        targets = torch.tensor(targets).long()
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]))
+    main(pathlib.Path(sys.argv[1]), float(sys.argv[2]))

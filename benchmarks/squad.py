@@ -1,191 +1,112 @@
-"""MiniLM on a slice of SQuAD: exact match and F1 on XQuAD's English, beside PyTorch.
+"""Question answering: exact match and F1, beside PyTorch.
 
-    python benchmarks/squad.py [--epochs=2] [--rate=5e-5] [--examples=N] [--nopeer]
+    python benchmarks/squad.py --data=squad|cmrc2018 [--epochs=2] [--rate=5e-5] [--nopeer]
 
-The peer is `BertForQuestionAnswering` of transformers with the same weights, optimizer, clipping,
-dropout, schedule and windows, in a process of its own; both sides' spans are read by the same rule.
+SQuAD: MiniLM on a slice of it, XQuAD's English as the dev set. CMRC 2018, Chinese: an encoder of
+characters from random weights, on so few questions that it learns little. The peer is
+`BertForQuestionAnswering` of transformers with the same weights, optimizer, clipping, dropout,
+schedule and windows; both sides' spans are read by the same rule.
 """
 
-import json
-import pathlib
-import pickle
-import subprocess
-import sys
 import tempfile
 import time
 
+import numpy as np
 from absl import app, flags
-from common import DATA, describe_machine
+from characters import encoder
+from common import DATA as FOLDER
+from common import describe_machine
+from peer import peer_logits
 
-from lingxi.zoo import preset
+import lingxi
+from lingxi.tasks import QuestionAnswerer
+from lingxi.tasks.squad import aligned, are_chinese, read_questions, scores
 
-EPOCHS = flags.DEFINE_integer("epochs", 2, "of the training")
-RATE = flags.DEFINE_float("rate", 5e-5, "peak learning rate")
+FILES = {
+    "squad": ("squad/train_slice.json", "xquad/en_36_articles.json"),
+    "cmrc2018": ("cmrc2018/train.json", "cmrc2018/dev.json"),
+}
+DATA = flags.DEFINE_enum("data", "squad", list(FILES), "the data set")
+EPOCHS = flags.DEFINE_integer("epochs", None, "by default 2, of CMRC 6")
+RATE = flags.DEFINE_float("rate", None, "peak learning rate, by default 5e-5, of CMRC 5e-4")
 EXAMPLES = flags.DEFINE_integer("examples", None, "of training and of the dev set; by default all")
-PEER = flags.DEFINE_boolean("peer", True, "train the PyTorch baseline too")
-SEED = flags.DEFINE_integer("seed", 1, "of the head, of dropout and of the order")
-SIDE = flags.DEFINE_enum("side", None, ["lingxi", "pytorch"], "internal: run this side")
-WINDOWS = flags.DEFINE_string("windows", None, "internal: what the PyTorch side reads and answers")
-
-PRESET = "minilm_l6_en_uncased"
-BATCH, DEV_BATCH = 16, 32
+PEER = flags.DEFINE_boolean("peer", True, "train the PyTorch twin too")
+BATCH, DEV_BATCH, SEED = 16, 32, 1
+EXPORTED = 32  # questions that the SavedModel must answer as the task does
 
 
 def main(_):
-    if SIDE.value == "pytorch":
-        pytorch()
-    elif SIDE.value == "lingxi":
-        lingxi()
-    else:
-        print(describe_machine(), flush=True)
-        subprocess.run([sys.executable, *sys.argv, "--side=lingxi"], check=True)
-        if PEER.value:
-            beside_pytorch()
+    print(describe_machine(), DATA.value, flush=True)
+    train, dev = (read_questions(FOLDER / name)[: EXAMPLES.value] for name in FILES[DATA.value])
+    train, _ = aligned(train)
+    is_english = DATA.value == "squad"
+    epochs = EPOCHS.value or (2 if is_english else 6)
+    rate = RATE.value or (5e-5 if is_english else 5e-4)
 
-
-def data():
-    """Questions to learn, and the dev set."""
-    from lingxi.tasks.squad import read_questions
-
-    names = ("squad/train_slice.json", "xquad/en_36_articles.json")
-    return [read_questions(DATA / name)[: EXAMPLES.value] for name in names]
-
-
-def new_task():
     import keras
 
-    from lingxi.tasks import QuestionAnswerer
-
-    keras.utils.set_random_seed(SEED.value)
-    return QuestionAnswerer.from_preset(PRESET)
-
-
-def report(side, scores, seconds):
-    scores = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
-    print(f"{side:8} {scores}, trained in {seconds:.0f} s", flush=True)
-
-
-def lingxi():
-    train, dev = data()
-    task = new_task()
+    keras.utils.set_random_seed(SEED)
+    if is_english:
+        task = QuestionAnswerer.from_preset("minilm_l6_en_uncased")
+    else:
+        texts = sorted({q.context for q in train}) + [q.question for q in train]
+        task = QuestionAnswerer(*encoder(texts), overlap=64)
+    if PEER.value:
+        report("transformers", *peer_scores(task, train, dev, epochs, rate))
     start = time.perf_counter()
-    task.fit(
-        train,
-        epochs=EPOCHS.value,
-        batch_size=BATCH,
-        learning_rate=RATE.value,
-        seed=SEED.value,
-        verbose=2,
-    )
+    task.fit(train, epochs=epochs, batch_size=BATCH, learning_rate=rate, seed=SEED, verbose=2)
     seconds = time.perf_counter() - start
     report("lingxi", task.evaluate(dev, batch_size=DEV_BATCH, verbose=False), seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        examples = [(q.question, q.context) for q in dev[:EXPORTED]]
+        exported = lingxi.export.saved_model(task, folder, examples=examples)
+    print(f"SavedModel: {exported.agreement:.1%} agreement, {exported.size / 1e6:.1f} MB")
+    size = task.count_params() / 1e6
+    print(f"{size:.2f} M parameters, {epochs} epochs of {len(train)} questions")
 
 
-def beside_pytorch():
-    """Train the peer on the windows that lingxi makes, and score the spans that it finds."""
-    import tensorflow as tf
+def report(side, found, seconds):
+    found = ", ".join(f"{name} {score:.2f}" for name, score in found.items())
+    print(f"{side:12} {found}, trained in {seconds:.0f} s", flush=True)
 
-    from lingxi.tasks.squad import scores
 
-    train, dev = data()
-    task = new_task()
+def peer_scores(task, train, dev, epochs, rate):
+    """Exact match and F1 of the twin, and the seconds that its training took."""
     train_pairs, dev_pairs = ([(q.question, q.context) for q in part] for part in (train, dev))
-    train_batches = task._raw_batches(
-        train_pairs, [q.answers for q in train], BATCH, "shuffled", seed=SEED.value
-    )
-    dev_batches = task._raw_batches(dev_pairs, None, DEV_BATCH, "sorted")
-    with tempfile.TemporaryDirectory() as directory:
-        path = pathlib.Path(directory, "windows.pickle")
-        path.write_bytes(pickle.dumps((train_batches, dev_batches, task.max_answer)))
-        command = [sys.executable, *sys.argv, "--side=pytorch", f"--windows={path}"]
-        subprocess.run(command, check=True)
-        found, seconds = pickle.loads(path.read_bytes())
-    questions, contexts = (tf.constant(column) for column in zip(*dev_pairs, strict=True))
+    answers = [q.answers for q in train]
+    batches = task._raw_batches(train_pairs, answers, BATCH, "shuffled", seed=SEED)
+    windows = task._raw_batches(dev_pairs, None, DEV_BATCH, "sorted")
+    logits, seconds = peer_logits(task, batches, windows, epochs, rate)
+
+    parts = [best_spans(x, windows[i][0], task.max_answer) for i, x in enumerate(logits)]
+    place = np.argsort(np.concatenate(windows.rows))  # of each window among the sorted ones
+    found = {name: np.concatenate([part[name] for part in parts])[place] for name in parts[0]}
+    questions, contexts = (np.array(column, object) for column in zip(*dev_pairs, strict=True))
     reader = task.reader()
     cut = reader.cut_graph(questions, contexts)
-    answers = reader.answers_graph(contexts, cut.rows, cut.starts, cut.ends, found)
-    texts = [text.decode() for text in answers["text"].numpy()]
+    given = reader.answers_graph(contexts, cut.rows, cut.starts, cut.ends, found)
+    texts = [text.decode() for text in given["text"].numpy()]
     wanted = [[text for text, _ in question.answers] for question in dev]
-    report("pytorch", scores(texts, wanted), seconds)
-    print(json.dumps([[q.question, t] for q, t in zip(dev[:3], texts, strict=False)]))
+    return scores(texts, wanted, are_chinese(contexts)), seconds
 
 
-def pytorch():
-    """Train on pickled windows, and put the best spans of others in their place."""
-    import numpy as np
-    import torch
-    import transformers
-
-    path = pathlib.Path(WINDOWS.value)
-    train, dev, max_answer = pickle.loads(path.read_bytes())
-    torch.manual_seed(SEED.value)
-    model = transformers.BertForQuestionAnswering.from_pretrained(preset.resolve(PRESET))
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}],
-        lr=RATE.value,
-    )
-    steps = EPOCHS.value * train.num_batches
-    schedule = transformers.get_linear_schedule_with_warmup(optimizer, -(-steps // 10), steps)
-
-    def logits(inputs):
-        """Of start and end, low where no answer can stand: `[windows, seq]` each."""
-        outputs = model(
-            input_ids=torch.tensor(inputs["token_ids"]).long(),
-            attention_mask=torch.tensor(inputs["padding_mask"]).long(),
-            token_type_ids=torch.tensor(inputs["segment_ids"]).long(),
-        )
-        allowed = torch.tensor(inputs["can_answer"])
-        allowed[:, 0] = True
-        return [x.masked_fill(~allowed, -1e9) for x in (outputs.start_logits, outputs.end_logits)]
-
-    model.train()
-    begin = time.perf_counter()
-    for epoch in range(EPOCHS.value):
-        train.rows = train._draw_batches()
-        total = 0.0
-        for index in range(train.num_batches):
-            inputs, targets = train[index]
-            targets = torch.tensor(targets).long()
-            losses = [
-                torch.nn.functional.cross_entropy(side, targets[:, i])
-                for i, side in enumerate(logits(inputs))
-            ]
-            loss = sum(losses) / 2
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            total += loss.item()
-        print(f"pytorch epoch {epoch + 1}: loss {total / train.num_batches:.4f}", flush=True)
-    seconds = time.perf_counter() - begin
-
-    model.eval()
-    types = {"start": "int32", "end": "int32", "score": "float32", "no_answer": "float32"}
-    found = {name: np.zeros(dev.num_examples, dtype) for name, dtype in types.items()}
-    found["log_total"] = np.zeros(dev.num_examples, "float32")
-    for index, rows in enumerate(dev.rows):
-        (inputs,) = dev[index]
-        with torch.no_grad():
-            start, end = logits(inputs)
-        length = start.shape[1]
-        can_answer = torch.tensor(inputs["can_answer"])
-        spans = torch.ones(length, length, dtype=torch.bool).triu().tril(max_answer - 1)
-        spans = spans & can_answer[:, :, None] & can_answer[:, None, :]
-        spans = (start[:, :, None] + end[:, None, :]).masked_fill(~spans, -1e9).flatten(1)
-        best, place = spans.max(1)
-        values = (
-            place // length,
-            place % length,
-            best,
-            start[:, 0] + end[:, 0],
-            spans.logsumexp(1),
-        )
-        for array, value in zip(found.values(), values, strict=True):
-            array[rows] = value.numpy()
-    path.write_bytes(pickle.dumps((found, seconds)))
+def best_spans(logits, inputs, max_answer):
+    """What `QuestionAnswerer.answers` gives, from logits `[windows, 2, seq]`."""
+    start, end = logits[:, 0], logits[:, 1]
+    can_answer = inputs["can_answer"]
+    length = can_answer.shape[1]
+    is_span = np.tril(np.triu(np.ones((length, length), bool)), max_answer - 1)
+    is_span = is_span & can_answer[:, :, None] & can_answer[:, None, :]  # [windows, start, end]
+    spans = np.where(is_span, start[:, :, None] + end[:, None, :], -1e9)
+    spans = spans.reshape(len(spans), -1).astype("float32")  # [windows, start * end]
+    place, best = spans.argmax(-1), spans.max(-1)
+    return {
+        "start": (place // length).astype("int32"),
+        "end": (place % length).astype("int32"),
+        "score": best,
+        "no_answer": start[:, 0] + end[:, 0],
+        "log_total": best + np.log(np.exp(spans - best[:, None]).sum(-1)),
+    }
 
 
 if __name__ == "__main__":
