@@ -1,10 +1,13 @@
 """Writing files so that a failure never leaves a half-written one."""
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import shutil
 import tempfile
+
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
 @contextlib.contextmanager
@@ -38,12 +41,23 @@ def atomic_path(target):
 
 
 def _swap_directories(new, target, old):
-    os.replace(target, old)
+    if _exchanged(new, target):
+        return
+    os.replace(target, old)  # a kill between these two leaves `old` alone
     try:
         os.replace(new, target)
     except OSError:
         os.replace(old, target)
         raise
+
+
+def _exchanged(first, second):
+    """Whether the system could exchange two directories at once: Linux can."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    if renameat2 is None:
+        return False
+    paths = os.fsencode(first), os.fsencode(second)
+    return renameat2(_HERE, paths[0], _HERE, paths[1], _EXCHANGE) == 0
 
 
 def _cannot_write(target, error):

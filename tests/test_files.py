@@ -5,9 +5,11 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 
 import pytest
 
+from lingxi import files
 from lingxi.files import atomic_path
 
 
@@ -92,10 +94,31 @@ def test_a_rename_that_fails_leaves_the_old_directory(tmp_path, monkeypatch):
         replace(source, destination)
 
     monkeypatch.setattr(os, "replace", fail)
+    monkeypatch.setattr(files, "_exchanged", lambda *_: False)
     with pytest.raises(OSError, match=f"cannot write {target}"), atomic_path(target) as temporary:
         write_directory(temporary, "new")
     assert names(tmp_path) == ["model"]
     assert (target / "a.txt").read_text() == "old"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges two directories at once")
+def test_a_directory_is_there_at_every_moment(tmp_path):
+    target, seen, done = tmp_path / "model", [], threading.Event()
+    write_directory(target, "0")
+
+    def look():
+        while not done.is_set():
+            seen.append(target.is_dir())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    for index in range(300):
+        with atomic_path(target) as temporary:
+            write_directory(temporary, str(index))
+    done.set()
+    watcher.join()
+    assert (target / "a.txt").read_text() == "299"
+    assert len(seen) > 300 and all(seen)
 
 
 def test_a_parent_that_is_a_file_is_an_error_that_names_the_target(tmp_path):

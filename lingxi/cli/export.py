@@ -4,6 +4,9 @@ The export takes raw text, tokenizer included, and its answers are compared with
 that read long texts in windows need --input ids for TFLite: lingxi then tokenizes for the file.
 """
 
+import json
+import pathlib
+
 from absl import app, flags
 
 from lingxi.cli import models
@@ -61,13 +64,25 @@ flags.DEFINE_float(
     "for smaller formats.",
     flag_values=FLAGS,
 )
+flags.DEFINE_string(
+    "card",
+    None,
+    "`FILE.json` of what the export shall say of itself: training_data, metrics, ….",
+    flag_values=FLAGS,
+)
+flags.DEFINE_boolean(
+    "tensorflow_serving",
+    False,
+    "Add what TensorFlow Serving takes: warm-up, configuration, classify or regress.",
+    flag_values=FLAGS,
+)
 REQUIRED = ("model", "format", "output")
 USAGE = "--model DIR --format saved_model|tflite --output PATH [flags]"
 EXAMPLES = """
     lingxi export --model runs/comments --format saved_model --output serving/comments
     lingxi export --model runs/comments --format tflite --quantize int8 --output comments.tflite
 """
-_ONLY_FOR = {"saved_model": ("precision",), "tflite": ("quantize", "input")}
+_ONLY_FOR = {"saved_model": ("precision", "tensorflow_serving"), "tflite": ("quantize", "input")}
 
 
 def run(arguments):
@@ -82,6 +97,7 @@ def run(arguments):
         "pairs": FLAGS.pairs,
         "max_length": FLAGS.max_length,
         "min_agreement": FLAGS.min_agreement,
+        "card": FLAGS.card and json.loads(pathlib.Path(FLAGS.card).read_text("utf-8")),
     }
     with quiet_tensorflow(FLAGS.debug):
         from lingxi import export, tasks
@@ -90,7 +106,13 @@ def run(arguments):
         if FLAGS.head is not None or FLAGS.format == "tflite":
             task = models.head_of(task, FLAGS.head)
         if FLAGS.format == "saved_model":
-            report = export.saved_model(task, FLAGS.output, precision=FLAGS.precision, **settings)
+            report = export.saved_model(
+                task,
+                FLAGS.output,
+                precision=FLAGS.precision,
+                tensorflow_serving=FLAGS.tensorflow_serving,
+                **settings,
+            )
         else:
             quantize = None if FLAGS.quantize == "none" else FLAGS.quantize
             report = export.tflite(

@@ -1,7 +1,8 @@
 """Show what is in a trained task, a TFLite file or a SavedModel.
 
-Sizes and labels of a task; signatures, operators and number formats of an export. Nothing is
-run.
+Sizes and labels of a task; signatures, operators and number formats of an export, its bytes by
+component, and its card: what it was made of and how it was verified. Nothing is run. An export that
+was damaged or changed is refused.
 """
 
 import collections
@@ -10,19 +11,25 @@ import math
 import pathlib
 import zipfile
 
-from absl import app
+from absl import app, flags
 
-from lingxi.cli import models
-from lingxi.cli.command import new_flags, table
+from lingxi.cli import models, size_chart
+from lingxi.cli.command import check_writable, new_flags, table
 from lingxi.cli.quiet import quiet_tensorflow
 
 FLAGS = new_flags()
+flags.DEFINE_string(
+    "chart",
+    None,
+    "Draw the sizes of an export's components into `FILE`, .png or .svg (extra plots).",
+    flag_values=FLAGS,
+)
 REQUIRED = ()
 USAGE = "PATH [flags]"
 EXAMPLES = """
     lingxi inspect runs/comments
     lingxi inspect comments.tflite
-    lingxi inspect serving/comments
+    lingxi inspect serving/comments --chart sizes.png
 """
 _METADATA = "lingxi.json"  # of a task, in its exports
 
@@ -38,7 +45,12 @@ def run(arguments):
         rows = _saved_model(saved_model)
     else:
         rows = _preset(path if path.exists() else _resolve(arguments[0]))
+    if FLAGS.chart and not (path.is_file() or saved_model):
+        raise app.UsageError(f"--chart is for exports; {arguments[0]} is a preset")
     print(table(rows))
+    if FLAGS.chart:
+        check_writable(FLAGS.chart)
+        size_chart.draw(_components(saved_model or path), path.name, FLAGS.chart)
 
 
 def _resolve(name):
@@ -81,6 +93,8 @@ def _preset(directory):
     settings = config.get("lingxi", {})
     if "task" in settings:
         yield "task", settings["task"]
+    if "tasks" in settings:
+        yield "heads", f"{', '.join(settings['tasks'])} (inspect their directories)"
     yield "max_length", str(settings.get("max_length", config.get("max_position_embeddings", "?")))
     if (directory / "vocab.txt").is_file():
         text = (directory / "vocab.txt").read_text("utf-8")
@@ -112,6 +126,7 @@ def _tflite(path):
     types = _names(schema.TensorType)
     yield "format", "TensorFlow Lite"
     yield "size", _megabytes(path)
+    yield from _component_rows(path)
     for signature in _items(model, "SignatureDefs"):
         graph = model.Subgraphs(signature.SubgraphIndex())
         yield "signature", signature.SignatureKey().decode()
@@ -129,7 +144,7 @@ def _tflite(path):
         with zipfile.ZipFile(path) as packed:
             yield "packed files", ", ".join(packed.namelist())
             if _METADATA in packed.namelist():
-                yield from _metadata(packed.read(_METADATA))
+                yield from _metadata(path)
 
 
 def _tensor_shape(tensor):
@@ -140,10 +155,66 @@ def _tensor_shape(tensor):
     return _shape(())
 
 
-def _metadata(content):
-    """Rows: what lingxi wrote of the task."""
-    metadata = json.loads(content)
-    yield "task", metadata["task"]
+def _metadata(path):
+    """Rows: what lingxi wrote of the task, and of the artifact."""
+    from lingxi.export import metadata
+
+    facts = metadata.read(path)
+    yield "task", facts["task"]
+    if "tasks" in facts:
+        for name, own in facts["tasks"].items():
+            yield "head", name
+            yield from _facts(own)
+    else:
+        yield from _facts(facts)
+    if "card" in facts:
+        yield from _card(dict(facts["card"]))
+    for part, checksum in facts.get(metadata.CHECKSUMS, {}).items():
+        if part == metadata.MODEL or part.startswith("variables/variables.data"):
+            yield "weights", f"SHA-256 {checksum}, as written"
+
+
+def _card(card):
+    """Rows: the model card."""
+    architecture, parameters = card.pop("architecture"), card.pop("num_parameters")
+    yield "architecture", f"{architecture}, {parameters:,} parameters"
+    versions = (f"{name} {card.pop(name)}" for name in ("lingxi", "tensorflow"))
+    yield "made", f"{card.pop('created')} by {', '.join(versions)}"
+    report = card.pop("verification")
+    yield (
+        "verified",
+        f"{report['agreement']:.1%} of {report['num_examples']} answers equal to Keras; largest "
+        f"difference {report['max_difference']:.2g}",
+    )
+    for name, value in card.items():
+        yield name.replace("_", " "), _plain(value)
+
+
+def _plain(value):
+    """What the user said in the card, in one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+def _components(path):
+    with quiet_tensorflow(FLAGS.debug):
+        from lingxi.export import components
+
+        return components.sizes(path)
+
+
+def _component_rows(path):
+    """Rows: the bytes of each component."""
+    sizes = _components(path)
+    for name, size in sizes.items():
+        yield f"  {name}", f"{size / 1e6:.2f} MB ({size / sum(sizes.values()):.1%})"
+
+
+def _facts(metadata):
+    """Rows: what is known of one task."""
     if "labels" in metadata:
         yield _labels(metadata["labels"], metadata.get("multi_label", False))
     if "tags" in metadata:
@@ -217,9 +288,9 @@ def _saved_model(directory):
     yield "format", f"SavedModel of TensorFlow {graph.meta_info_def.tensorflow_version}"
     yield "directory", str(directory)
     yield "size", _megabytes(directory)
-    metadata = directory / "assets.extra" / _METADATA
-    if metadata.is_file():
-        yield from _metadata(metadata.read_bytes())
+    yield from _component_rows(directory)
+    if (directory / "assets.extra" / _METADATA).is_file():
+        yield from _metadata(directory)
     for key, signature in sorted(graph.signature_def.items()):
         if key.startswith("__"):
             continue

@@ -17,9 +17,11 @@ COMMANDS = {
     "train": "train",
     "evaluate": "evaluate",
     "predict": "predict",
+    "match": "match",
     "export": "export",
     "list": "list_presets",
     "inspect": "inspect_model",
+    "verify": "verify",
     "tokenizer": "tokenizer",
 }
 OK, FAILURE, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -88,7 +90,7 @@ def _help():
         [
             "Usage: lingxi COMMAND [flags]",
             "",
-            "Train text classifiers and ship them as files that take raw text.",
+            "Train models of texts and pictures and ship them as files that take these raw.",
             "",
             "Commands:",
             *lines,

@@ -42,7 +42,7 @@ def load(path):
 
     Raises:
         FileNotFoundError: nothing is there.
-        ValueError: what is there was not written by lingxi.
+        ValueError: what is there was not written by lingxi, or was changed since.
     """
     path = pathlib.Path(path)
     if not path.exists():

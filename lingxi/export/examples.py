@@ -1,6 +1,8 @@
-"""Varied sentences to verify artifacts with, where the user gives none of their own."""
+"""Varied inputs to verify artifacts with, where the user gives none of their own."""
 
 import itertools
+
+import numpy as np
 
 TEXTS = [
     "what a lovely stream",
@@ -47,3 +49,15 @@ TEXTS = [
 ]
 
 PAIRS = list(itertools.pairwise(TEXTS))
+
+
+def pictures(sizes=((240, 320), (120, 160), (200, 152), (96, 248))):
+    """Pairs of views of drawn pictures of these heights and widths, uint8 `[height, width, 1]`."""
+    from lingxi.images import textures, views  # in TensorFlow, which an artifact may do without
+
+    pairs = []
+    for seed, (picture, size) in enumerate(zip(textures(len(sizes)), sizes, strict=True)):
+        (inputs, _) = views(picture, [seed, 0], *size, strength=0.5)
+        sides = (inputs[name].numpy() for name in ("image_a", "image_b"))
+        pairs.append(tuple(np.round(255 * side).astype("uint8") for side in sides))
+    return pairs

@@ -10,8 +10,9 @@ def in_precision(task, precision):
     backbone = type(task.backbone).from_config(
         {**task.backbone.get_config(), "dtype": keras.DTypePolicy(precision)}
     )
-    config = task.get_config()
-    del config["backbone"], config["tokenizer"]
-    copy = type(task)(backbone, task.tokenizer, **config)
+    config = {**task.get_config(), "backbone": backbone}
+    if "tokenizer" in config:
+        config["tokenizer"] = task.tokenizer
+    copy = type(task)(**config)
     copy.set_weights(task.get_weights())
     return copy

@@ -1,16 +1,20 @@
-"""SavedModel: raw strings in, labels and scores out, on any TensorFlow server."""
+"""SavedModel: raw strings or pictures in, final answers out, on any TensorFlow server."""
 
 import contextlib
 import errno
+import gc
 import numbers
 import pathlib
+from collections.abc import Iterator
 
 import tensorflow as tf
 
-from lingxi.export import metadata, verification
+from lingxi.export import metadata, model_card, serving, verification
 from lingxi.export.artifact import versions
 from lingxi.export.precision import in_precision
 from lingxi.files import atomic_path
+from lingxi.tasks.feature_matcher import FeatureMatcher
+from lingxi.tasks.multi_task import MultiTask, over
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -24,6 +28,8 @@ def saved_model(
     max_length=None,
     examples=None,
     min_agreement=None,
+    card=None,
+    tensorflow_serving=False,
 ):
     """Write `directory/<version>/`, as TensorFlow Serving lays models out, and verify it.
 
@@ -36,27 +42,43 @@ def saved_model(
     searches beams, `temperature`, `top_p` and `seed`. They share one copy of the weights. A
     process that serves it needs only tensorflow and tensorflow_text.
 
+    Of a `MultiTask` each head has two, named after it in place of `serving_default` and
+    `token_ids`: `names` and `names_token_ids`. All share one copy of the encoder.
+
+    Of a `FeatureMatcher` there are two other ones, for `image_a` and `image_b`: `serving_default`
+    takes the contents of PNG or JPEG files, strings `[batch]`, of any sizes; `pictures` floats
+    from 0 to 1, `[batch, height, width, 1]`. Both give `points_a`, `points_b`
+    `[batch, max_matches, 2]`, `scores` and `is_match` `[batch, max_matches]`.
+
     Args:
         task: a trained task.
         directory: of all versions of this model.
         version: a number; by default one more than the highest there.
         precision: "float32", or "bfloat16": half the size, and faster on CPUs with AMX and on
             GPUs.
-        pairs: take pairs of texts.
-        max_length: in tokens, by default the task's.
-        examples: texts (or pairs) to verify with, by default lingxi's own.
+        pairs: take pairs of texts; of a `MultiTask` also `{name: bool}`.
+        max_length: in tokens, by default the task's; of a `MultiTask` also `{name: max_length}`.
+        examples: texts (or pairs) to verify with, by default lingxi's own; of a `MultiTask` only
+            `{name: examples}`.
         min_agreement: least share of equal answers; by default 1 for float32 and 0.97 for bfloat16.
+        card: a dict of what the artifact shall say of its task, such as
+            `{"training_data": …, "metrics": …}`; lingxi adds the rest to its `lingxi.json`.
+        tensorflow_serving: more of what that server takes (extra `serving`): a signature
+            `classify` or `regress` for serialized `tf.train.Example`s with the feature "text" (and
+            "pair") where one fits, requests to warm up with, and beside the versions
+            `models.config` and `batching_parameters.txt`, unless they are there.
 
     Returns:
         A `lingxi.export.Report`.
 
     Raises:
         VerificationError: the artifact's answers differ from the task's; nothing is left behind.
-        ValueError, OSError: bad arguments; a target that cannot be written.
+        ValueError, OSError: bad arguments; a target that cannot be written; an operation that
+            TensorFlow Serving has not.
+        ImportError: `tensorflow_serving` without the extra.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
-    pairs = task.check_pairs(pairs)
     directory = pathlib.Path(directory)
     if version is None:
         version = max(versions(directory), default=0) + 1
@@ -65,8 +87,42 @@ def saved_model(
     target = directory / str(int(version))
     if target.exists():
         raise FileExistsError(f"{target} exists; leave `version` out to write the next one")
+    card = model_card.make(task, card)
+    if tensorflow_serving:
+        serving.check_installed()
+    examples = list(examples) if isinstance(examples, Iterator) else examples
+    gc.collect()  # TensorFlow's graphs of the export before hold each other
+    parts = _parts
+    if isinstance(task, MultiTask):
+        parts = _heads
+    elif isinstance(task, FeatureMatcher):
+        parts = _pictures
+    served, signatures, facts = parts(task, precision, pairs, max_length)
+    if tensorflow_serving:
+        signatures |= serving.signatures(task, signatures, pairs)
+    with _new_parents_removed(target), atomic_path(target) as temporary:
+        try:
+            tf.saved_model.save(served, str(temporary), signatures=signatures)
+        except tf.errors.OpError as error:
+            raise OSError(errno.EIO, error.message) from error
+        serving.check_operations(temporary)
+        serving.write_methods(temporary)
+        metadata.write_beside(temporary, {**facts, "card": card})
+        report = verification.verify_unpublished(task, temporary, examples, min_agreement)
+        if tensorflow_serving:
+            serving.write_warmup(temporary, directory.absolute().name, task, examples)
+        report = model_card.seal(temporary, report)
+    if tensorflow_serving:
+        serving.write_configuration(directory)
+    return report.moved_to(target)
+
+
+def _parts(task, precision, pairs, max_length):
+    """What is saved of a task: the module that holds its weights, signatures and metadata."""
+    pairs = task.check_pairs(pairs)
     max_length = task.checked_max_length(max_length)
-    served = _Served(in_precision(task, precision))
+    inputs, told = task.tokenized_signature(), task.serving_arguments()
+    served = _Served(in_precision(task, precision), inputs, told)
 
     def answers(text, pair=None):
         return task.serving_function(text, pair, max_length=max_length, answers=served.answers)
@@ -75,7 +131,6 @@ def saved_model(
         return task.readable(served.answers(inputs))
 
     texts = [tf.TensorSpec([None], tf.string, name=name) for name in ("text", "pair")]
-    told = task.serving_arguments()
 
     def answers_as_told(text, **told):
         def answers(inputs):
@@ -87,41 +142,65 @@ def saved_model(
         "serving_default": tf.function(
             answers, input_signature=texts if pairs else texts[:1], autograph=False
         ),
-        "token_ids": tf.function(answers_for_ids, autograph=False).get_concrete_function(
-            **task.tokenized_signature()
-        ),
+        "token_ids": tf.function(answers_for_ids, autograph=False).get_concrete_function(**inputs),
     }
     if told:
         signatures["with_options"] = tf.function(
             answers_as_told, autograph=False
         ).get_concrete_function(texts[0], **told)
-    with _new_parents_removed(target), atomic_path(target) as temporary:
-        try:
-            tf.saved_model.save(served, str(temporary), signatures=signatures)
-        except tf.errors.OpError as error:
-            raise OSError(errno.EIO, error.message) from error
-        metadata.write_beside(
-            temporary,
-            metadata.describe(task, precision=precision, pairs=pairs, max_length=max_length),
-        )
-        report = verification.verify_unpublished(task, temporary, examples, min_agreement)
-    return report.moved_to(target)
+    facts = metadata.describe(task, precision=precision, pairs=pairs, max_length=max_length)
+    return served, signatures, facts
+
+
+def _heads(multi, precision, pairs, max_length):
+    """The same of a `MultiTask`."""
+    tasks, first = multi.tasks, in_precision(next(iter(multi.tasks.values())), precision)
+    if first.backbone is not multi.backbone:
+        tasks = {name: over(task, first.backbone, multi.tokenizer) for name, task in tasks.items()}
+    served, signatures, facts = tf.Module(), {}, {}
+    served.heads = {}
+    for name, task in tasks.items():
+        settings = (multi.setting(setting, name) for setting in (pairs, max_length))
+        served.heads[name], own, facts[name] = _parts(task, precision, *settings)
+        signatures[name] = own["serving_default"]
+        signatures[f"{name}_token_ids"] = own["token_ids"]
+    return served, signatures, {"task": "MultiTask", "precision": precision, "tasks": facts}
+
+
+def _pictures(task, precision, pairs, max_length):
+    """The same of a `FeatureMatcher`."""
+    if pairs or max_length is not None:
+        raise ValueError("pairs and max_length are for texts; a FeatureMatcher takes pictures")
+    served = _Served(in_precision(task, precision), task.frames_signature())
+
+    def of_files(image_a, image_b):
+        return task.serving_function_of_files(image_a, image_b, answers=served.answers)
+
+    def of_pictures(image_a, image_b):
+        return task.serving_function(image_a, image_b, answers=served.answers)
+
+    signatures = {
+        "serving_default": tf.function(
+            of_files, input_signature=task.files_signature(), autograph=False
+        ),
+        "pictures": tf.function(
+            of_pictures, input_signature=task.pictures_signature(), autograph=False
+        ),
+    }
+    return served, signatures, metadata.describe(task, precision=precision)
 
 
 class _Served(tf.Module):
-    """A task's graph from tokenized inputs to answers, and its weights, which TensorFlow tracks."""
+    """A task's graph from `inputs` to answers, and its weights, which TensorFlow tracks."""
 
-    def __init__(self, task):
+    def __init__(self, task, inputs, arguments=None):
         super().__init__()
         self.weights = [weight.value for weight in task.weights]
-        self.answers = tf.function(
-            task.answers, input_signature=[task.tokenized_signature()], autograph=False
-        )
-        arguments = task.serving_arguments()
+        self.answers = tf.function(task.answers, input_signature=[inputs], autograph=False)
         if arguments:  # a function that nobody calls would be traced and saved nevertheless
             self.answers_as_told = tf.function(
                 lambda inputs, told: task.answers(inputs, **told),
-                input_signature=[task.tokenized_signature(), arguments],
+                input_signature=[inputs, arguments],
                 autograph=False,
             )
 

@@ -1,8 +1,9 @@
-"""TFLite (LiteRT): one file for a phone, raw text or token ids in, answers out."""
+"""TFLite (LiteRT): one file for a phone; raw text, token ids or pictures in, answers out."""
 
 import contextlib
 import errno
 import functools
+import gc
 import pathlib
 import tempfile
 
@@ -10,10 +11,12 @@ import flatbuffers
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from lingxi.export import mediapipe, metadata, verification
+from lingxi.export import mediapipe, metadata, model_card, verification
 from lingxi.export.examples import TEXTS
 from lingxi.export.precision import in_precision
 from lingxi.files import atomic_path
+from lingxi.tasks.feature_matcher import FeatureMatcher, check_frame
+from lingxi.tasks.multi_task import MultiTask
 
 QUANTIZATIONS = (None, "float16", "int8")
 INPUTS = ("text", "ids", "mediapipe")
@@ -28,8 +31,10 @@ def tflite(
     pairs=False,
     max_length=None,
     stepwise=False,
+    size=None,
     examples=None,
     min_agreement=None,
+    card=None,
 ):
     """Write one TFLite file and verify it in the LiteRT interpreter.
 
@@ -58,9 +63,16 @@ def tflite(
             that stream, or whose hardware takes no loops. `prefill` takes the tokens, `decode`
             all outputs of the step before whose name begins with "state"; both give `unfinished`,
             and `token_ids`, `lengths` and `score` so far. All share one copy of the weights.
-        examples: texts (or pairs) to verify with, by default lingxi's own.
+        size: height and width of the pictures of a `FeatureMatcher`, multiples of 8; by default 3 :
+            4 and as wide as its `max_size`. The file, of builtin operations only, takes `image_a`,
+            `image_b` float32 `[1, height, width, 1]` from 0 to 1 and `size_a`, `size_b` int32
+            `[1, 2]`, the height and width of the picture in the upper left of each, the rest being
+            padding; and gives what a SavedModel gives. What is said above of texts (`input`,
+            `pairs`, `max_length`, `stepwise`) does not concern it.
+        examples: texts, or pairs of texts or pictures, to verify with, by default lingxi's own.
         min_agreement: least share of equal answers; by default 1 for float32, 0.98 for float16 and
             0.9 for int8.
+        card: as of `lingxi.export.saved_model`.
 
     Returns:
         A `lingxi.export.Report`.
@@ -71,6 +83,19 @@ def tflite(
     """
     if quantize not in QUANTIZATIONS:
         raise ValueError(f"quantize must be one of {QUANTIZATIONS}, got {quantize!r}")
+    card = model_card.make(task, card)
+    gc.collect()  # TensorFlow's graphs of the export before hold each other
+    if isinstance(task, FeatureMatcher):
+        if pairs or max_length is not None or stepwise:
+            raise ValueError("pairs, max_length and stepwise are for texts, not for pictures")
+        return _of_frames(task, path, quantize, size, examples, min_agreement, card)
+    if isinstance(task, MultiTask):
+        raise ValueError(
+            f"a TFLite file holds one task: pass one of {[*task.tasks]}, as in "
+            f"tflite(multi[{next(iter(task.tasks))!r}], …)"
+        )
+    if size is not None:
+        raise ValueError(f"size is for pictures; a {type(task).__name__} takes texts")
     if input not in INPUTS:
         raise ValueError(f"input must be one of {INPUTS}, got {input!r}")
     if stepwise and (input != "ids" or not hasattr(task, "stepwise")):
@@ -88,11 +113,7 @@ def tflite(
             f"{type(task.tokenizer).__name__}; pass "
             'input="ids": the file then takes token ids, and lingxi.export.load tokenizes for it'
         )
-    path = pathlib.Path(path)
-    if path.suffix != ".tflite":
-        raise ValueError(f"path must end in .tflite, got {str(path)!r}")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a directory; a TFLite file cannot replace it")
+    path = _checked_path(path)
     max_length = task.static_length(max_length)
     float32 = in_precision(task, "float32")
 
@@ -110,11 +131,43 @@ def tflite(
         files = {}
         if input == "mediapipe":
             files, facts["inputs"] = mediapipe.files(task), mediapipe.INPUTS
-        metadata.append(temporary, facts, tokenizer, files)
+        metadata.append(temporary, {**facts, "card": card}, tokenizer, files)
         report = verification.verify_unpublished(task, temporary, examples, min_agreement)
         if input == "mediapipe":
             mediapipe.warn_of_other_answers(temporary, task, examples)
+        report = model_card.seal(temporary, report)
     return report.moved_to(path)
+
+
+def _of_frames(task, path, quantize, size, examples, min_agreement, card):
+    """`tflite` of a `FeatureMatcher`."""
+    path = _checked_path(path)
+    stride = task.backbone.config.stride
+    if size is None:
+        size = [side // stride * stride for side in (3 * task.max_size // 4, task.max_size)]
+    check_frame(size, stride)
+    float32 = in_precision(task, "float32")
+    module = tf.Module()
+    module.variables_of_task = [weight.value for weight in float32.weights]
+    graph = tf.function(lambda **frames: float32.answers(frames), autograph=False)
+    graph = graph.get_concrete_function(**task.frames_signature(1, *size))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([graph], module)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(_compact(_converted(converter, quantize, "pictures")))
+        facts = metadata.describe(task, quantize=quantize, input="pictures", size=list(size))
+        metadata.append(temporary, {**facts, "card": card})
+        report = verification.verify_unpublished(task, temporary, examples, min_agreement)
+        report = model_card.seal(temporary, report)
+    return report.moved_to(path)
+
+
+def _checked_path(path):
+    path = pathlib.Path(path)
+    if path.suffix != ".tflite":
+        raise ValueError(f"path must end in .tflite, got {str(path)!r}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a directory; a TFLite file cannot replace it")
+    return path
 
 
 def _convert(task, quantize, input, pairs, max_length, stepwise):

@@ -4,19 +4,18 @@ import dataclasses
 import pathlib
 import statistics
 import time
-from collections.abc import Iterator
 
 import numpy as np
 
 from lingxi.export.artifact import load
-from lingxi.tasks.text_data import split_pairs
-from lingxi.text.strings import as_strings
+from lingxi.tasks.multi_task import MultiTask
 
 # Least share of equal answers by default. Where the task itself is within TIE of giving the other
 # answer, either is right.
 MIN_AGREEMENT = {"float32": 1.0, "float16": 0.98, "bfloat16": 0.97, "int8": 0.9}
 TIE = 1e-4
 MAX_DIFFERENCE = 1e-3  # of any number of a float32 artifact, unless `min_agreement` is given
+SHOWN = 20  # numbers of an answer, in a message
 TIMED_RUNS, TIMED_SECONDS = 30, 3.0  # at most, of each side
 
 
@@ -38,6 +37,9 @@ class Report:
         size: bytes of all files.
         latency, task_latency: median seconds for one raw text, artifact and Keras.
         signatures: `{name: (inputs, outputs)}`, each `{name: "dtype[shape]"}`.
+        unit: what an example is.
+        heads: `{name: Report}` of a `MultiTask`, whose own numbers are of all heads: the worst
+            agreement and difference, the sum of the latencies.
     """
 
     path: pathlib.Path
@@ -50,6 +52,8 @@ class Report:
     latency: float
     task_latency: float
     signatures: dict
+    heads: dict = dataclasses.field(default_factory=dict)
+    unit: str = "text"
 
     @property
     def label_agreement(self):
@@ -57,17 +61,23 @@ class Report:
         return self.agreement
 
     def moved_to(self, path):
-        return dataclasses.replace(self, path=pathlib.Path(path))
+        heads = {name: report.moved_to(path) for name, report in self.heads.items()}
+        return dataclasses.replace(self, path=pathlib.Path(path), heads=heads)
 
     def __str__(self):
         lines = [
             f"{self.format} {self.precision}: {self.path}",
             f"  size             {_readable_size(self.size)}",
-            f"  latency          {self.latency * 1e3:.1f} ms a text"
+            f"  latency          {self.latency * 1e3:.1f} ms a {self.unit}"
             f" (Keras {self.task_latency * 1e3:.1f} ms)",
-            f"  agreement        {self.agreement:.1%} on {self.num_examples} texts",
+            f"  agreement        {self.agreement:.1%} on {self.num_examples} {self.unit}s",
             f"  max difference   {self.max_difference:.2g}",
         ]
+        for name, head in self.heads.items():
+            lines.append(
+                f"  {name + ':':16} {head.agreement:.1%} on {head.num_examples}, max difference "
+                f"{head.max_difference:.2g}, {head.latency * 1e3:.1f} ms"
+            )
         for name, (inputs, outputs) in self.signatures.items():
             lines.append(f"  {name}: {_listed(inputs)} -> {_listed(outputs)}")
         return "\n".join(lines)
@@ -82,7 +92,7 @@ def verify(task, path, examples=None, min_agreement=None):
         task: the task that was exported.
         path: the artifact.
         examples: texts or pairs, in any form that the task takes, or an iterator of them; by
-            default lingxi's own varied sentences.
+            default lingxi's own varied sentences; of a `MultiTask` only `{name: examples}`.
         min_agreement: least share of equal answers, by default that of the artifact's precision;
             without it, no number of a float32 artifact may differ by more than 0.001.
 
@@ -93,24 +103,52 @@ def verify(task, path, examples=None, min_agreement=None):
         VerificationError: fewer answers agree, or the numbers differ.
     """
     artifact = load(path)
+    if isinstance(task, MultiTask):
+        return _verify_heads(task, artifact, examples, min_agreement)
+    return _verify(task, artifact, examples, min_agreement)
+
+
+def _verify_heads(multi, artifact, examples, min_agreement):
+    found = list(artifact.metadata.get("tasks", ()))
+    if found != list(multi.tasks):
+        raise VerificationError(
+            f"the artifact has the tasks {found}, but the MultiTask {list(multi.tasks)}"
+        )
+    reports = {}
+    for name, task in multi.tasks.items():
+        own = multi.setting({} if examples is None else examples, name)
+        try:
+            reports[name] = _verify(task, artifact[name], own, min_agreement)
+        except VerificationError as error:
+            raise VerificationError(f"of the task {name!r}: {error}") from None
+    first, *_ = heads = reports.values()
+    return dataclasses.replace(
+        first,
+        num_examples=sum(report.num_examples for report in heads),
+        max_difference=max(report.max_difference for report in heads),
+        agreement=min(report.agreement for report in heads),
+        latency=sum(report.latency for report in heads),
+        task_latency=sum(report.task_latency for report in heads),
+        signatures=artifact.graph.describe_signatures(),
+        heads=reports,
+    )
+
+
+def _verify(task, artifact, examples, min_agreement):
     facts = artifact.metadata
     for name, wanted in task.export_metadata().items():
         if facts.get(name) != wanted:
             raise VerificationError(
                 f"the artifact has {name}={facts.get(name)!r}, but the task {name}={wanted!r}"
             )
-    examples = artifact.examples() if examples is None else _as_list(examples)
+    examples = artifact.examples() if examples is None else artifact.listed(examples)
     if not examples:
         raise ValueError("verification needs at least one example, got none")
 
-    expected = task.answers_to(examples, max_length=facts["max_length"])
-    found = [artifact.answers_to(examples)]
-    signatures = artifact.graph.describe_signatures()
-    if "token_ids" in signatures:
-        found.append(artifact.answers_by_ids(examples, task))
-
+    expected = artifact.wanted(task, examples)
+    found = artifact.found(task, examples)
     errors = np.array([task.disagreement(expected, answers) for answers in found])
-    agreement = float(np.mean(errors.max(axis=0) < TIE))
+    agreement = artifact.agreement(errors.max(axis=0), TIE)
     difference = float(np.max([task.difference(expected, answers) for answers in found]))
     precision = facts.get("precision") or facts.get("quantize") or "float32"
     wanted = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
@@ -118,7 +156,8 @@ def verify(task, path, examples=None, min_agreement=None):
         signature, worst = np.unravel_index(errors.argmax(), errors.shape)
         raise VerificationError(
             f"the artifact gives the answer of its task for {agreement:.1%} of {len(examples)} "
-            f"texts, but {wanted:.1%} are required. The worst is {examples[worst]!r}: "
+            f"{artifact.unit}s, but {wanted:.1%} are required. The worst is "
+            f"{_short(examples[worst])}: "
             f"task {_row(expected, worst)}, artifact {_row(found[signature], worst)}. Choose a "
             "milder quantization or precision, or pass min_agreement"
         )
@@ -126,7 +165,7 @@ def verify(task, path, examples=None, min_agreement=None):
         raise VerificationError(
             f"the numbers of the float32 artifact differ from its task's by up to {difference:.2g}"
         )
-    path = pathlib.Path(path)
+    path = artifact.path
     return Report(
         path=path,
         format="TFLite" if path.is_file() else "SavedModel",
@@ -134,10 +173,11 @@ def verify(task, path, examples=None, min_agreement=None):
         num_examples=len(examples),
         max_difference=difference,
         agreement=agreement,
-        size=_size(path),
+        size=size(path),
         latency=_latency(artifact.answers_to, examples),
         task_latency=_latency(task.answers_to, examples),
-        signatures=signatures,
+        signatures=artifact.graph.describe_signatures(),
+        unit=artifact.unit,
     )
 
 
@@ -149,27 +189,16 @@ def verify_unpublished(task, path, examples, min_agreement):
         raise VerificationError(f"{error}. Nothing was written") from None
 
 
-def _as_list(examples):
-    """Texts, or pairs of texts, in any form, as a list."""
-    if isinstance(examples, Iterator):
-        examples = list(examples)
-    columns = [
-        [text.decode() for text in as_strings(column, name).numpy()]
-        for column, name in zip(split_pairs(examples), ("texts", "pairs"), strict=True)
-        if column is not None
-    ]
-    if len(columns) == 1:
-        return columns[0]
-    if len(columns[0]) != len(columns[1]):
-        raise ValueError(
-            f"got {len(columns[0])} texts and {len(columns[1])} pairs; each text needs its pair"
-        )
-    return list(zip(*columns, strict=True))
-
-
 def _row(answers, index):
     """One answer, for a message."""
     return {name: _plain(values[index]) for name, values in answers.items()}
+
+
+def _short(example):
+    """An example, for a message: the numbers of a picture say little."""
+    if isinstance(example, tuple) and isinstance(example[0], np.ndarray):
+        return f"pictures of the shapes {[picture.shape for picture in example]}"
+    return repr(example)
 
 
 def _plain(value):
@@ -177,7 +206,8 @@ def _plain(value):
         return value.decode(errors="replace")
     if value.dtype.kind == "O":
         return [_plain(item) for item in value]
-    return np.round(value, 4).tolist()
+    shown = value[:SHOWN] if value.ndim else value
+    return (np.round(shown, 4) if shown.dtype.kind == "f" else shown).tolist()
 
 
 def _latency(answers_to, examples):
@@ -194,7 +224,8 @@ def _latency(answers_to, examples):
     return statistics.median(times)
 
 
-def _size(path):
+def size(path):
+    """Bytes of all files of an artifact."""
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     return sum(file.stat().st_size for file in files)
 
