@@ -74,7 +74,7 @@ def train(matcher):
 
         def __init__(self, end):
             super().__init__()
-            self.end, self.least = end, float("inf")
+            self.end, self.least, self.steps = end, float("inf"), 0
 
         def on_train_batch_begin(self, batch, logs=None):
             left = max(1.0 - minutes() / MINUTES.value, 0.01)
@@ -82,11 +82,12 @@ def train(matcher):
             self.model.optimizer.learning_rate = PEAK * warm * left
 
         def on_train_batch_end(self, batch, logs=None):
+            self.steps += 1
             self.model.stop_training = minutes() > self.end
 
         def on_epoch_end(self, epoch, logs=None):
             shown = ", ".join(f"{name} {float(value):.3f}" for name, value in logs.items())
-            print(f"{minutes():5.1f} min, {REPORT * (epoch + 1)} steps: {shown}", flush=True)
+            print(f"{minutes():5.1f} min, {self.steps} steps: {shown}", flush=True)
             if OUTPUT.value and logs["loss"] < self.least:
                 self.least = logs["loss"]
                 self.model.save_preset(OUTPUT.value)
@@ -114,11 +115,11 @@ def report(matcher):
     """Print the areas under the curves of all methods, and the errors of the real pairs."""
     sides = {"lingxi": lingxi_side(matcher), "ORB": opencv_side("orb"), "SIFT": opencv_side("sift")}
     views, real = list(held_out_pairs()), list(real_pairs())
-    print(f"\n{'':32}" + "".join(f"AUC@{t} px".rjust(12) for t in THRESHOLDS))
+    print(f"\n{'':34}" + "".join(f"AUC@{t} px".rjust(12) for t in THRESHOLDS))
     for title, pairs in ((f"held-out photographs, {len(views)}", views), ("real pairs, 7", real)):
         for side, find in sides.items():
             errors = errors_of(find, pairs)
-            print(f"{title:24}{side:8}{areas(errors)}", flush=True)
+            print(f"{title:26}{side:8}{areas(errors)}", flush=True)
             if pairs is real:
                 names = ", ".join(f"{n} {e:.1f}" for n, e in zip(REAL, errors, strict=True))
                 print(f"{'':8}corner errors in px: {names}")

@@ -57,6 +57,12 @@ flags.DEFINE_integer(
     "Cut texts at `N` tokens, and in a TFLite file pad them to it; by default the task's.",
     flag_values=FLAGS,
 )
+flags.DEFINE_list(
+    "size",
+    None,
+    "`HEIGHT,WIDTH` of the pictures that a TFLite file of a feature matcher takes.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_float(
     "min_agreement",
     None,
@@ -82,7 +88,10 @@ EXAMPLES = """
     lingxi export --model runs/comments --format saved_model --output serving/comments
     lingxi export --model runs/comments --format tflite --quantize int8 --output comments.tflite
 """
-_ONLY_FOR = {"saved_model": ("precision", "tensorflow_serving"), "tflite": ("quantize", "input")}
+_ONLY_FOR = {
+    "saved_model": ("precision", "tensorflow_serving"),
+    "tflite": ("quantize", "input", "size"),
+}
 
 
 def run(arguments):
@@ -115,7 +124,8 @@ def run(arguments):
             )
         else:
             quantize = None if FLAGS.quantize == "none" else FLAGS.quantize
+            size = FLAGS.size and [int(side) for side in FLAGS.size]
             report = export.tflite(
-                task, FLAGS.output, quantize=quantize, input=FLAGS.input, **settings
+                task, FLAGS.output, quantize=quantize, input=FLAGS.input, size=size, **settings
             )
     print(report)

@@ -95,7 +95,11 @@ def _preset(directory):
         yield "task", settings["task"]
     if "tasks" in settings:
         yield "heads", f"{', '.join(settings['tasks'])} (inspect their directories)"
-    yield "max_length", str(settings.get("max_length", config.get("max_position_embeddings", "?")))
+    if "max_size" in settings:
+        yield "max_size", f"{settings['max_size']} pixels"
+    else:
+        longest = settings.get("max_length", config.get("max_position_embeddings", "?"))
+        yield "max_length", str(longest)
     if (directory / "vocab.txt").is_file():
         text = (directory / "vocab.txt").read_text("utf-8")
         num_tokens = len(text.rstrip("\n").split("\n"))
@@ -219,7 +223,10 @@ def _facts(metadata):
         yield _labels(metadata["labels"], metadata.get("multi_label", False))
     if "tags" in metadata:
         yield _tags(metadata["tags"])
-    yield "max_length", str(metadata["max_length"])
+    if "max_length" in metadata:
+        yield "max_length", str(metadata["max_length"])
+    if "size" in metadata:
+        yield "pictures", "{} x {} pixels, height x width".format(*metadata["size"])
     if "kernels" in metadata:
         yield "kernels", f"{', '.join(metadata['kernels'])} (of tensorflow_text.tflite_registrar)"
 

@@ -46,6 +46,8 @@ def run(arguments):
     if not texts:
         return
     model = models.load(FLAGS.model, FLAGS.debug, FLAGS.head)
+    if model.verb == "match":
+        raise app.UsageError("a feature matcher takes two pictures: lingxi match --model PATH A B")
     if model.verb == "answer" and isinstance(texts[0], str):
         raise app.UsageError(
             "a question answerer takes questions and contexts: --data FILE --text_column question "

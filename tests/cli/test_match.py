@@ -57,3 +57,17 @@ def test_another_task_is_no_matcher(lingxi, model, pictures):
     outcome = lingxi("match", "--model", model, *pictures)
     assert outcome.status == 1
     assert "is a TextClassifier, no FeatureMatcher: use lingxi predict" in outcome.err
+
+
+def test_a_matcher_is_exported_and_inspected(lingxi, matcher, tmp_path):
+    written = ("--format", "tflite", "--output", "m.tflite", "--size", "64,96")
+    outcome = lingxi("export", "--model", matcher, *written, "--min_agreement", "0")
+    assert outcome.status == 0, outcome.err
+    assert "64 x 96 pixels" in lingxi("inspect", tmp_path / "m.tflite").out
+    assert "max_size" in lingxi("inspect", matcher).out
+
+
+def test_predict_names_the_command_for_pictures(lingxi, matcher):
+    outcome = lingxi("predict", "--model", matcher, "a text")
+    assert outcome.status == 2
+    assert "lingxi match --model PATH A B" in outcome.err

@@ -171,6 +171,8 @@ def test_the_file_is_also_an_archive(file, classifier, input):
         assert archive.testzip() is None
         assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
         metadata = json.loads(archive.read("lingxi.json"))
+        assert metadata.pop("card")["architecture"] == "Bert"
+        assert "model" in metadata.pop("sha256")
         packed = archive.namelist()
         if input == "ids":
             vocabulary = archive.read("vocab.txt").decode().splitlines()
