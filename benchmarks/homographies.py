@@ -21,7 +21,7 @@ from common import DATA, describe_machine
 MINUTES = flags.DEFINE_float("minutes", 40.0, "of training, with its start and tracing")
 PRESET = flags.DEFINE_string("preset", "loftr_tiny", "size of the model")
 OUTPUT = flags.DEFINE_string("output", None, "directory for the best weights")
-MAX_SIZE = flags.DEFINE_integer("max_size", 320, "pixels to which lingxi shrinks the longer side")
+MAX_SIZE = flags.DEFINE_integer("max_size", 640, "pixels to which lingxi shrinks the longer side")
 WEIGHTS = flags.DEFINE_string("weights", None, "directory of weights to evaluate, or to start with")
 SEED = flags.DEFINE_integer("seed", 0, "of all chance")
 
