@@ -202,7 +202,9 @@ def _convert(task, quantize, input, pairs, max_length, stepwise):
     graphs["serving_default"] = graphs["serving_default"].get_concrete_function(**signature)
     if not stepwise:
         converter = tf.lite.TFLiteConverter.from_concrete_functions([*graphs.values()], module)
-        describe = input == "mediapipe" and functools.partial(mediapipe.add_metadata, task=task)
+        describe = None
+        if input == "mediapipe":
+            describe = functools.partial(mediapipe.add_metadata, task=task)
         return _compact(_converted(converter, quantize, input), describe)
     graphs |= task.stepwise(signature)
     with tempfile.TemporaryDirectory() as folder:
@@ -240,7 +242,7 @@ def _compact(model, describe=None):
         describe: adds metadata to a `ModelT`.
     """
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
-    if describe:
+    if describe is not None:
         describe(model)
     builder = _SharingBuilder()
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")

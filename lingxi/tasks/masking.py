@@ -378,14 +378,27 @@ def with_masks(tokenizer, texts, max_length, padding):
     """
     mask = tokenizer.special_tokens["mask"]
     texts = tf.strings.regex_replace(texts, rf"\s*{re.escape(mask)}", mask)
-    parts = tf.strings.split(texts, mask)  # [batch, (parts)]
+    return with_marks(tokenizer, texts, mask, [tokenizer.mask_id], max_length, padding)
+
+
+def with_marks(tokenizer, texts, mark, ids, max_length, padding):
+    """Texts in which a mark is written out, as `tokenizer` gives others, with ids for the marks.
+
+    Args:
+        texts: string tensor `[batch]`.
+        mark: the string.
+        ids: of the first mark of a text, the second, …; more of them have the last one.
+        max_length, padding: as of `with_masks`.
+    """
+    parts = tf.strings.split(texts, mark)  # [batch, (parts)]
     tokens = tokenizer.tokenize(parts.flat_values)  # [all parts, (tokens)]
-    masks = tf.fill([tokens.nrows(out_type=tf.int32), 1], tokenizer.mask_id)
-    tokens = tf.concat([tokens, masks], axis=1)
+    number = tf.cast(tf.ragged.range(parts.row_lengths()).flat_values, tf.int32)  # [all parts]
+    marks = tf.gather(tf.constant(ids, tf.int32), tf.minimum(number, len(ids) - 1))
+    tokens = tf.concat([tokens, tf.expand_dims(marks, 1)], axis=1)
     splits = tf.gather(tokens.row_splits, parts.row_splits)
     rows = tf.RaggedTensor.from_row_splits(tokens.flat_values, splits, validate=False)
     return pack(
-        (rows[:, :-1],),  # no mask after the last part
+        (rows[:, :-1],),  # no mark after the last part
         template=tokenizer.template,
         pad_id=tokenizer.pad_id,
         max_length=max_length,

@@ -10,8 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from lingxi.tasks import text_data
-from lingxi.tasks.masking import sentences
-from lingxi.text.packing import pack
+from lingxi.tasks.masking import sentences, with_marks
 from lingxi.training import IGNORED
 
 SENTINEL = r"<extra_id_\d+>"  # as it is typed in a text
@@ -241,22 +240,7 @@ def with_sentinels(tokenizer, texts, max_length, padding):
     """
     first = tokenizer.vocabulary[tokenizer.sentinel_ids[0]]
     texts = tf.strings.regex_replace(texts, rf"\s*{SENTINEL}", first)
-    parts = tf.strings.split(texts, first)  # [batch, (parts)]
-    tokens = tokenizer.tokenize(parts.flat_values)  # [all parts, (tokens)]
-    number = tf.cast(tf.ragged.range(parts.row_lengths()).flat_values, tf.int32)  # [all parts]
-    number = tf.minimum(number, len(tokenizer.sentinel_ids) - 1)
-    sentinels = tf.gather(tf.constant(tokenizer.sentinel_ids, tf.int32), number)
-    tokens = tf.concat([tokens, tf.expand_dims(sentinels, 1)], axis=1)
-    splits = tf.gather(tokens.row_splits, parts.row_splits)
-    rows = tf.RaggedTensor.from_row_splits(tokens.flat_values, splits, validate=False)
-    return pack(
-        (rows[:, :-1],),  # no sentinel after the last part
-        template=tokenizer.template,
-        pad_id=tokenizer.pad_id,
-        max_length=max_length,
-        pad_to_max_length=padding == "max_length",
-        with_segments=tokenizer.has_segments,
-    )
+    return with_marks(tokenizer, texts, first, tokenizer.sentinel_ids, max_length, padding)
 
 
 def spans_in(token_ids, lengths, tokenizer, most):

@@ -70,7 +70,11 @@ def fit_resumably(
         OSError: a checkpoint cannot be written.
     """
     if keras.backend.backend() != "tensorflow":
-        raise NotImplementedError("resume needs the TensorFlow backend")
+        raise NotImplementedError(
+            "resume needs the TensorFlow backend, but Keras runs on "
+            f"{keras.backend.backend()}: set KERAS_BACKEND=tensorflow, or train without resume and "
+            "with keras.callbacks.BackupAndRestore, which goes on from the last epoch"
+        )
     steps = steps_per_epoch or source.num_batches
     if steps is None:
         raise ValueError(
@@ -328,12 +332,7 @@ def _finished(model, checkpoint):
 
 def _check_same(start, run, checkpoints):
     """Raise ValueError unless a checkpoint is of this training; warn of another optimizer."""
-    then, now = _flat(start.state["settings"]), _flat(run["settings"])
-    differing = [
-        f"{name} was {then.get(name)}, but is {now.get(name)}"
-        for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name)
-    ]
+    differing = _differences(start.state["settings"], run["settings"])
     if run["epochs"] < start.state["epochs"]:
         differing.append(f"epochs were {start.state['epochs']}, but are {run['epochs']}")
     if differing:
@@ -341,14 +340,19 @@ def _check_same(start, run, checkpoints):
             f"the checkpoints in {checkpoints.directory} are those of another training: "
             f"{'; '.join(differing)}. Pass what it was started with, or another directory"
         )
-    then, now = _flat(start.state["optimizer"]), _flat(run["optimizer"])
-    differing = [
+    differing = _differences(start.state["optimizer"], run["optimizer"])
+    if differing:
+        logging.warning("the training goes on with another optimizer: %s", "; ".join(differing))
+
+
+def _differences(then, now):
+    """What differs between two nested dicts, in words."""
+    then, now = _flat(then), _flat(now)
+    return [
         f"{name} was {then.get(name)}, but is {now.get(name)}"
         for name in sorted(then.keys() | now.keys())
         if then.get(name) != now.get(name)
     ]
-    if differing:
-        logging.warning("the training goes on with another optimizer: %s", "; ".join(differing))
 
 
 def _flat(tree, prefix=""):
