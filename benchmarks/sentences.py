@@ -4,7 +4,8 @@
 
 Peers: `sentence_transformers`, and the pipeline "token-classification" of `transformers`. The same
 weights (of the tagger's head, random ones), float32, batches of 32; every side sorts by length if
-it can. The sides take turns, a thousand sentences a call.
+it can. The sides take turns, a thousand sentences a call. A third side bounds both: PyTorch's
+matrix products of the blocks on as many tokens, without padding and without all else.
 """
 
 import csv
@@ -17,7 +18,8 @@ from absl import app, flags
 from common import DATA, call_by_call, describe_machine, sst2, take_turns
 
 VERB = flags.DEFINE_enum("verb", "embed", ["embed", "tag"], "what to do")
-SIDE = flags.DEFINE_enum("side", None, ["peer", "lingxi"], "internal: time this side")
+SIDES = ["peer", "lingxi", "products"]
+SIDE = flags.DEFINE_enum("side", None, SIDES, "internal: time this side")
 FOLDER = flags.DEFINE_string("folder", None, "internal: of the model, and of what the sides say")
 SENTENCES = flags.DEFINE_integer("sentences", 10_000, "how many")
 MODEL = "minilm_l6_en_uncased"
@@ -28,6 +30,11 @@ TYPES = ["person", "place", "thing"]
 def main(_):
     texts = sentences(SENTENCES.value)
     parts = [texts[start : start + PART] for start in range(0, len(texts), PART)]
+    if SIDE.value == "products":
+        turn = itertools.cycle([tokens_of_batches(part) for part in parts])
+        call = products()
+        take_turns(lambda: call(next(turn)))
+        return
     if SIDE.value:
         call = CALLS[VERB.value, SIDE.value]()
         np.save(os.path.join(FOLDER.value, SIDE.value), answers_as_numbers(call(parts[0])))
@@ -38,13 +45,14 @@ def main(_):
     with tempfile.TemporaryDirectory() as folder:
         save_model(folder)
         arguments = f"--verb={VERB.value}", f"--folder={folder}", f"--sentences={len(texts)}"
-        costs = call_by_call(__file__, ["peer", "lingxi"], *arguments, rounds=len(parts))
-        theirs, ours = (np.load(os.path.join(folder, f"{side}.npy")) for side in costs)
+        costs = call_by_call(__file__, SIDES, *arguments, rounds=len(parts))
+        theirs, ours = (np.load(os.path.join(folder, f"{side}.npy")) for side in SIDES[:2])
     for side, cost in costs.items():
         rate, memory = len(parts[0]) / cost.seconds, cost.memory / 1e6
         print(f"{side}: {rate:.0f} sentences/s, {memory:.0f} MB at its peak")
-    peer, own = (cost.seconds for cost in costs.values())
+    peer, own, bound = (costs[side].seconds for side in SIDES)
     print(f"{VERB.value}: lingxi is {peer / own:.2f} times as fast", end=", ")
+    print(f"no more than {peer / bound:.2f} times is possible by the products", end=", ")
     print(f"greatest difference {np.abs(ours - theirs).max():.1e}")
 
 
@@ -119,6 +127,36 @@ def transformers_tag():
 
     def call(texts):
         return [len({e["entity_group"] for e in entities}) for entities in pipeline(texts)]
+
+    return call
+
+
+def tokens_of_batches(texts):
+    """How many tokens, without padding, the batches of texts sorted by length have."""
+    import lingxi
+
+    tokenizer = lingxi.tasks.TextEmbedder.from_preset(MODEL, load_weights=False).tokenizer
+    lengths = np.sort(tokenizer(texts, padding=None)["token_ids"].row_lengths().numpy())
+    return [int(lengths[i : i + BATCH_SIZE].sum()) for i in range(0, len(lengths), BATCH_SIZE)]
+
+
+def products():
+    """The dense layers of all blocks for batches of so many tokens."""
+    import torch
+
+    from lingxi.zoo import preset
+
+    config = preset.read_config(preset.resolve(MODEL), ["bert"])
+    dim, inner = config["hidden_size"], config["intermediate_size"]
+    shapes = [(dim, 3 * dim), (dim, dim), (dim, inner), (inner, dim)]
+    layers = [torch.nn.Linear(*shape) for shape in shapes] * config["num_hidden_layers"]
+    rows = {width: torch.randn(BATCH_SIZE * 512, width) for width in (dim, inner)}
+
+    def call(batches):
+        with torch.inference_mode():
+            for tokens in batches:
+                for layer in layers:
+                    layer(rows[layer.in_features][:tokens])
 
     return call
 

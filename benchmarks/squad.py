@@ -27,7 +27,7 @@ FILES = {
     "cmrc2018": ("cmrc2018/train.json", "cmrc2018/dev.json"),
 }
 DATA = flags.DEFINE_enum("data", "squad", list(FILES), "the data set")
-EPOCHS = flags.DEFINE_integer("epochs", None, "by default 2, of CMRC 6")
+EPOCHS = flags.DEFINE_integer("epochs", None, "by default 2, of CMRC 3")
 RATE = flags.DEFINE_float("rate", None, "peak learning rate, by default 5e-5, of CMRC 5e-4")
 EXAMPLES = flags.DEFINE_integer("examples", None, "of training and of the dev set; by default all")
 PEER = flags.DEFINE_boolean("peer", True, "train the PyTorch twin too")
@@ -40,7 +40,7 @@ def main(_):
     train, dev = (read_questions(FOLDER / name)[: EXAMPLES.value] for name in FILES[DATA.value])
     train, _ = aligned(train)
     is_english = DATA.value == "squad"
-    epochs = EPOCHS.value or (2 if is_english else 6)
+    epochs = EPOCHS.value or (2 if is_english else 3)
     rate = RATE.value or (5e-5 if is_english else 5e-4)
 
     import keras

@@ -15,6 +15,9 @@ ON_JAX = {
     "JAX_PLATFORMS": "cpu",
     # The time goes into compiling many small operations: compile them fast.
     "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    # And what one worker has compiled, let the other one read.
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 
 
@@ -24,7 +27,7 @@ ON_JAX = {
     importlib.util.find_spec("jax") is None,
     reason="needs the extra `jax`: pip install 'lingxi[jax]'",
 )
-def test_all_tests_of_layers_and_zoo_pass_on_jax():
+def test_all_tests_of_layers_and_zoo_pass_on_jax(tmp_path):
     command = [sys.executable, "-m", "pytest", "tests/layers", "tests/zoo"]
     command += ["-m", "not tensorflow_only", "-p", "no:cacheprovider"]
     if importlib.util.find_spec("xdist") is not None:
@@ -32,7 +35,7 @@ def test_all_tests_of_layers_and_zoo_pass_on_jax():
     result = subprocess.run(
         command,
         cwd=ROOT,
-        env={**os.environ, **ON_JAX},
+        env={**os.environ, **ON_JAX, "JAX_COMPILATION_CACHE_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
     )
