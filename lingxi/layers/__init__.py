@@ -10,6 +10,7 @@ from lingxi.layers.embedding import (
     SegmentEmbedding,
     SinusoidalPosition,
     TokenEmbedding,
+    changed_embeddings,
 )
 from lingxi.layers.feed_forward import FeedForward
 from lingxi.layers.layer_norm import LayerNorm
@@ -47,6 +48,7 @@ __all__ = [
     "SinusoidalPosition2D",
     "TokenEmbedding",
     "TransformerBlock",
+    "changed_embeddings",
     "dual_softmax",
     "expectation_2d",
     "get_activation",

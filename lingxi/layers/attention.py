@@ -95,6 +95,7 @@ class MultiHeadAttention(keras.layers.Layer):
         cache_index=None,
         num_positions=None,
         return_attention_weights=False,
+        return_values=False,
         training=None,
     ):
         """Attend.
@@ -116,11 +117,12 @@ class MultiHeadAttention(keras.layers.Layer):
             cache_index: int scalar, position of the first of `inputs` in the cache.
             num_positions: only the first so many of `inputs` are queries (self-attention).
             return_attention_weights: also return `[batch, heads, query, key]`.
+            return_values: also return what is mixed, `[batch, heads, key, head_dim]`.
 
         Returns:
-            The outputs `[batch, query, hidden]`; a tuple with the attention weights, if asked
-            for, and the updated cache, if one was given, in that order. A query that may look
-            nowhere gets the mean of all values, never NaN.
+            The outputs `[batch, query, hidden]`; a tuple with the attention weights and the values,
+            if asked for, and the updated cache, if one was given, in that order. A query that may
+            look nowhere gets the mean of all values, never NaN.
         """
         if self.cross:
             query = self._split_heads(self.query_dense(inputs), 1)[0]
@@ -158,6 +160,8 @@ class MultiHeadAttention(keras.layers.Layer):
         extras = []
         if return_attention_weights:
             extras.append(weights)
+        if return_values:
+            extras.append(value)
         if cache is not None:
             extras.append(cache)
         return (outputs, *extras) if extras else outputs

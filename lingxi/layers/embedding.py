@@ -1,10 +1,29 @@
 """Embeddings of tokens, positions and segments."""
 
+import contextlib
+import contextvars
 import math
 
 import keras
 import numpy as np
 from keras import ops
+
+_CHANGE = contextvars.ContextVar("change", default=None)
+
+
+@contextlib.contextmanager
+def changed_embeddings(function):
+    """Within it, and within this thread, every `TokenEmbedding` gives what `function` makes of it.
+
+    Args:
+        function: of token ids int `[batch, seq]` and their embeddings `[batch, seq, hidden]`, to
+            what stands for these.
+    """
+    token = _CHANGE.set(function)
+    try:
+        yield
+    finally:
+        _CHANGE.reset(token)
 
 
 @keras.saving.register_keras_serializable(package="lingxi")
@@ -18,6 +37,10 @@ class TokenEmbedding(keras.layers.Embedding):
         super().__init__(
             vocab_size, hidden_dim, embeddings_initializer=embeddings_initializer, **kwargs
         )
+
+    def call(self, inputs):
+        embeddings, change = super().call(inputs), _CHANGE.get()
+        return embeddings if change is None else change(inputs, embeddings)
 
     def get_config(self):
         config = super().get_config()

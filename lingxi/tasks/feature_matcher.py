@@ -23,7 +23,8 @@ from lingxi.images.framing import (
     whole_cells,
 )
 from lingxi.layers.gather import pick
-from lingxi.tasks.fine_tuning import default_optimizer
+from lingxi.tasks.fine_tuning import chosen_schedule, default_optimizer
+from lingxi.tasks.task import refuse_of_default
 from lingxi.training import matching
 from lingxi.zoo import Loftr, preset
 
@@ -33,6 +34,7 @@ LEARNING_RATE = 1e-3
 FINE_MATCHES = 64  # of a pair, drawn by chance, to learn the fine level from
 SAME_PLACE = 1.0  # pixels, of the same match found by a task and by its artifact
 TIE = 1e-4  # of a score with the threshold
+SETTINGS = ("max_size", "threshold")  # arguments of a matcher beside its backbone
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,17 +82,23 @@ class FeatureMatcher(keras.Model):
     Args:
         backbone: a `lingxi.zoo.Loftr`.
         max_size: pixels; a picture whose longer side is longer is shrunk before it is matched.
+        threshold: least confidence of a match, in [0, 1); by default that of the backbone's config.
     """
 
     architectures = (Loftr,)
     verb = "match"
 
-    def __init__(self, backbone, max_size=640, **kwargs):
+    def __init__(self, backbone, max_size=640, threshold=None, **kwargs):
         super().__init__(**kwargs)
         if max_size < reading.MIN_SIZE:
             raise ValueError(f"max_size must be at least {reading.MIN_SIZE} pixels, got {max_size}")
+        if threshold is None:
+            threshold = backbone.config.threshold
+        if not 0.0 <= threshold < 1.0:
+            raise ValueError(f"threshold must be in [0, 1), got {threshold}")
         self.backbone = backbone
         self.max_size = int(max_size)
+        self.threshold = float(threshold)
         self._compiled_by_default = True
         self._traced_size = None
         self.coarse_loss = keras.metrics.Mean(name="coarse_loss")
@@ -102,7 +110,7 @@ class FeatureMatcher(keras.Model):
         """Frames to matches in pixels of the frames; while training to features."""
         if training:
             return self.backbone.features(inputs, training=True)
-        return self.backbone(inputs, return_confidence=False)
+        return self.backbone(inputs, threshold=self.threshold, return_confidence=False)
 
     # Training
 
@@ -144,6 +152,8 @@ class FeatureMatcher(keras.Model):
         strength=1.0,
         seed=None,
         learning_rate=LEARNING_RATE,
+        schedule=None,
+        warmup=None,
         **kwargs,
     ):
         """Learn from single pictures, or from pairs with known homographies.
@@ -160,17 +170,20 @@ class FeatureMatcher(keras.Model):
             strength: of the random homographies and changes of light; 0 for none.
             seed: of all chance in the data.
             learning_rate: the peak of the default schedule.
+            schedule, warmup: of the default optimizer, as in `lingxi.tasks.task.Task.fit`.
             epochs, batch_size, kwargs: as in `keras.Model.fit`.
         """
+        if not self._compiled_by_default:
+            refuse_of_default(schedule=schedule, warmup=warmup)
         data, steps = self._batches(x, y, size, batch_size, strength, seed, repeat=True)
         if validation_data is not None:
             x, y = validation_data if _is_supervised(validation_data) else (validation_data, None)
             validation_data, _ = self._batches(x, y, size, batch_size, strength)
         if self._compiled_by_default:
             steps_per_epoch = steps_per_epoch or steps
-            self.compile(
-                default_optimizer(learning_rate, steps_per_epoch and epochs * steps_per_epoch)
-            )
+            total = steps_per_epoch and epochs * steps_per_epoch
+            chosen = chosen_schedule(total, schedule, warmup)
+            self.compile(default_optimizer(learning_rate, total, **chosen))
             self._compiled_by_default = True
         kwargs.setdefault("shuffle", False)  # the data are shuffled already
         return super().fit(
@@ -271,17 +284,20 @@ class FeatureMatcher(keras.Model):
 
     # The verb
 
-    def match(self, image_a, image_b=None, verbose="auto"):
+    def match(self, image_a, image_b=None, planar=False, verbose="auto"):
         """The `Matches` of two pictures, or a list of them for a list of pairs.
 
         Args:
             image_a, image_b: pictures of any kind and size, as `lingxi.images.read` takes them; or
                 `image_a` alone, a list of pairs `(a, b)`.
+            planar: the pictures show something flat, or were taken from one place: look a second
+                time, at B as it is seen from A by the homography of the first matches. Finds more
+                places, and truer ones, for twice the time.
             verbose: a progress bar: True, False, or "auto" (for more than 20 pairs).
         """
         if image_b is not None:
-            return self.match([(image_a, image_b)], verbose=verbose)[0]
-        return matches_of(checked_pairs(image_a), self._answer, verbose)
+            return self.match([(image_a, image_b)], planar=planar, verbose=verbose)[0]
+        return matches_of(checked_pairs(image_a), self._answer, planar, verbose)
 
     def answers_to(self, pairs, size=None):
         """What artifacts give for a list of pairs of pictures: arrays `[pairs, …]`.
@@ -435,10 +451,9 @@ class FeatureMatcher(keras.Model):
         Two are the same if they are of one cell of A and a pixel apart in B, at most. What is as
         sure as the threshold, or nearly so, may be missing.
         """
-        threshold = self.backbone.config.threshold
         return np.array(
             [
-                1.0 - _share_in_common(*sides, threshold)
+                1.0 - _share_in_common(*sides, self.threshold)
                 for sides in zip(_by_place(expected), _by_place(found), strict=True)
             ]
         )
@@ -455,27 +470,30 @@ class FeatureMatcher(keras.Model):
     # Presets and .keras files
 
     @classmethod
-    def from_preset(cls, name, max_size=None, load_weights=True, dtype=None, **kwargs):
+    def from_preset(
+        cls, name, max_size=None, threshold=None, load_weights=True, dtype=None, **kwargs
+    ):
         """A matcher from a preset.
 
         Args:
             name: as in `lingxi.zoo.Loftr.from_preset`; a directory may be one that `save_preset`
                 of a matcher wrote.
             max_size: by default what the directory says, else 640.
+            threshold: by default what the directory says.
             load_weights: False for random weights.
             dtype: a Keras dtype policy.
         """
         backbone = Loftr.from_preset(name, load_weights=load_weights, dtype=dtype)
-        settings = {"max_size": max_size}
-        if max_size is None:
-            settings = _settings_in(name)
+        given = {"max_size": max_size, "threshold": threshold}
+        given = {setting: value for setting, value in given.items() if value is not None}
+        settings = {**_settings_in(name), **given}
         return cls(backbone, dtype=dtype, **settings, **kwargs)
 
     def save_preset(self, directory):
         """Write `config.json` and `model.safetensors`, which `from_preset` reads."""
         config = {
             **self.backbone.layout.to_contents(self.backbone.config),
-            "lingxi": {"task": type(self).__name__, "max_size": self.max_size},
+            "lingxi": {"task": type(self).__name__, **self._settings()},
         }
         preset.write(directory, config, self.backbone.checkpoint_table())
 
@@ -483,8 +501,11 @@ class FeatureMatcher(keras.Model):
         return {
             **super().get_config(),
             "backbone": keras.saving.serialize_keras_object(self.backbone),
-            "max_size": self.max_size,
+            **self._settings(),
         }
+
+    def _settings(self):
+        return {name: getattr(self, name) for name in SETTINGS}
 
     @classmethod
     def from_config(cls, config):
@@ -503,21 +524,44 @@ class FeatureMatcher(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
 
-def matches_of(pairs, answer, verbose):
+def matches_of(pairs, answer, planar, verbose):
     """`Matches` for each of a list of pairs of pictures.
 
     Args:
         answer: a function of two pictures `[height, width, 1]` to a dict of arrays `[1, …]`.
-        verbose: of the progress bar.
+        planar, verbose: as of `FeatureMatcher.match`.
     """
-    found = []
-    for step in progress(len(pairs), "match", verbose):
-        images = [reading.read(picture) for picture in pairs[step]]
+
+    def match(*images):
         answers = answer(*images)
         real = answers["is_match"][0]
         rows = (answers[name][0][real] for name in ("points_a", "points_b", "scores"))
-        found.append(Matches(*rows, *images))
+        return Matches(*rows, *images)
+
+    found = []
+    for step in progress(len(pairs), "match", verbose):
+        matches = match(*(reading.read(picture) for picture in pairs[step]))
+        found.append(_seen_from_a(matches, match) if planar else matches)
     return found
+
+
+def _seen_from_a(matches, match):
+    """`matches` found anew by `match`, in B as it is seen from A; the old ones if more agree."""
+    image_a, image_b = matches.image_a, matches.image_b
+    to_b, agreeing = homography.estimate(matches.points_a, matches.points_b)
+    if to_b is None:
+        return matches
+    view = homography.warped(image_b[np.newaxis], np.float32([to_b]), *image_a.shape[:2])
+    anew = match(image_a, view[0].numpy())
+    if not len(anew):
+        return matches
+    points_b = homography.through(np.float32([to_b]), anew.points_b[np.newaxis])[0].numpy()
+    height, width = image_b.shape[:2]
+    shown = ((points_b >= 0) & (points_b <= (width - 1, height - 1))).all(axis=1)  # not mirrored
+    rows = (values[shown] for values in (anew.points_a, points_b, anew.scores))
+    anew = Matches(*rows, image_a, image_b)
+    _, agreeing_anew = homography.estimate(anew.points_a, anew.points_b)
+    return anew if agreeing_anew.sum() > agreeing.sum() else matches
 
 
 def in_frames(answers, image_a, image_b, size):
@@ -607,7 +651,7 @@ def _settings_in(name):
     if name in Loftr.presets or os.path.isfile(name):
         return {}
     config = preset.read_config(preset.resolve(name), Loftr.layouts)
-    return {k: v for k, v in config.get("lingxi", {}).items() if k == "max_size"}
+    return {k: v for k, v in config.get("lingxi", {}).items() if k in SETTINGS}
 
 
 def _is_supervised(data):

@@ -12,6 +12,7 @@ from lingxi.generation import DecodingOptions
 from lingxi.tasks import text_data
 from lingxi.tasks.task import Task
 from lingxi.text.strings import as_strings
+from lingxi.training import token_divergence
 
 STATIC_LENGTH = 128  # tokens that a file with static shapes reads, unless it is told
 STEP_BUCKET = 32  # `max_tokens` is rounded up to a multiple, so that few graphs are traced
@@ -40,6 +41,9 @@ class GenerationTask(Task):
         self.stop = stop_strings(stop)
         self._decoders = {}
         self._decode_graphs = {}
+
+    def divergence(self, x, y, outputs, others, sample_weight=None):
+        return token_divergence(y, outputs, others, sample_weight)
 
     @property
     def output_tokenizer(self):

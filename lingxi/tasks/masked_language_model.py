@@ -17,7 +17,14 @@ from lingxi.tasks.fine_tuning import LEARNING_RATE
 from lingxi.tasks.masking import Masking, examples, with_masks
 from lingxi.tasks.task import Task
 from lingxi.text.strings import as_strings
-from lingxi.training import Perplexity, TokenAccuracy, TokenCrossEntropy, run_seed
+from lingxi.training import (
+    KlDivergence,
+    Perplexity,
+    TokenAccuracy,
+    TokenCrossEntropy,
+    run_seed,
+    token_divergence,
+)
 from lingxi.zoo import T5, Bert, checkpoint, preset
 from lingxi.zoo.huggingface.masked_language_model import MASKED_LANGUAGE_MODELS
 
@@ -176,6 +183,13 @@ class MaskedLanguageModel(Task):
             {"tokens": targets, "next_sentence": follows[0]},
             {"tokens": logits, "next_sentence": follows[1]},
         )
+
+    def divergence(self, x, y, outputs, others, sample_weight=None):
+        if not self.next_sentence:
+            return token_divergence(y, outputs, others, sample_weight)
+        tokens = token_divergence(y["tokens"], outputs["tokens"], others["tokens"], sample_weight)
+        follows = KlDivergence()(outputs["next_sentence"], others["next_sentence"], sample_weight)
+        return tokens + follows
 
     def fit(
         self,

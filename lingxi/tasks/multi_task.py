@@ -10,11 +10,11 @@ from keras import ops
 
 from lingxi.files import atomic_path
 from lingxi.tasks import loading, squad, text_data
-from lingxi.tasks.fine_tuning import LEARNING_RATE, default_optimizer
+from lingxi.tasks.fine_tuning import LEARNING_RATE, chosen_schedule, default_optimizer
 from lingxi.tasks.question_answerer import QuestionAnswerer
 from lingxi.tasks.sequence_head import SequenceHead
 from lingxi.tasks.tagged_data import read_tagged
-from lingxi.tasks.task import TOKENIZERS
+from lingxi.tasks.task import TOKENIZERS, refuse_of_default
 from lingxi.tasks.text_classifier import TextClassifier
 from lingxi.tasks.text_regressor import TextRegressor
 from lingxi.tasks.token_classifier import TokenClassifier
@@ -29,10 +29,10 @@ PROPORTIONAL = "proportional"
 class MultiTask(keras.Model):
     """Several tasks that share one encoder and learn together (MT-DNN, Liu et al. 2019).
 
-    Every batch is of one task, and has the loss and the metrics that this task is compiled with:
-    `tagger.compile(metrics=[…])` before, or the defaults. `multi["names"]` is the task itself, with
-    its verb, `evaluate` and exports. As a Keras model it takes what `tokenizer` returns and gives
-    the outputs of every task by its name.
+    Every batch is of one task, and has the loss, metrics and technique that this task is compiled
+    with: `tagger.compile(metrics=[…])` before, or the defaults. `multi["names"]` is the task
+    itself, with its verb, `evaluate` and exports. As a Keras model it takes what `tokenizer`
+    returns and gives the outputs of every task by its name.
 
     Args:
         tasks: `{name: task}`, a `TextClassifier`, `TextRegressor`, `TokenClassifier` or
@@ -78,7 +78,7 @@ class MultiTask(keras.Model):
         Raises:
             ValueError: losses or metrics, which are those of the tasks.
         """
-        for argument in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+        for argument in ("loss", "loss_weights", "metrics", "weighted_metrics", "technique"):
             if kwargs.get(argument) is not None:
                 raise ValueError(
                     f"each task has its own: pass {argument} to the `compile` of a task, or "
@@ -100,6 +100,8 @@ class MultiTask(keras.Model):
         seed=None,
         learning_rate=LEARNING_RATE,
         layer_decay=None,
+        schedule=None,
+        warmup=None,
         **kwargs,
     ):
         """Train on the raw data of several tasks, in batches of one task each.
@@ -121,14 +123,12 @@ class MultiTask(keras.Model):
             loss_weights: `{name: weight}` of a task's loss, by default 1.
             steps_per_epoch: batches of an epoch in place of the sum over the tasks.
             seed: of the order of tasks and examples.
-            learning_rate, layer_decay: of the default optimizer, as in the `fit` of a task.
+            learning_rate, layer_decay, schedule, warmup: of the default optimizer, as in the `fit`
+                of a task.
             epochs, kwargs: as in `keras.Model.fit`.
         """
-        if layer_decay is not None and not self._compiled_by_default:
-            raise ValueError(
-                "layer_decay is for the default optimizer; pass yours "
-                "lingxi.training.AdamW(…, rate_factors=lingxi.training.layer_decay(multi, …))"
-            )
+        if not self._compiled_by_default:
+            refuse_of_default(layer_decay=layer_decay, schedule=schedule, warmup=warmup)
         if self.distribute_strategy.num_replicas_in_sync > 1:
             raise ValueError(
                 "a MultiTask trains on one device: replicas would have batches of different tasks; "
@@ -145,7 +145,8 @@ class MultiTask(keras.Model):
                 lambda first, second: first.concatenate(second), _labelled(validation_data)
             )
         if self._compiled_by_default:
-            optimizer = default_optimizer(learning_rate, epochs * steps)
+            chosen = chosen_schedule(epochs * steps, schedule, warmup)
+            optimizer = default_optimizer(learning_rate, epochs * steps, **chosen)
             if layer_decay is not None:
                 optimizer.rate_factors = rate_factors(self, layer_decay)
             self.compile(optimizer)
@@ -154,7 +155,7 @@ class MultiTask(keras.Model):
         mixed = tf.data.Dataset.choose_from_datasets(
             _labelled({name: dataset.repeat() for name, dataset in datasets.items()}),
             tf.data.Dataset.from_tensor_slices(
-                schedule(num_batches, steps, epochs, temperature, seed)
+                tasks_in_turn(num_batches, steps, epochs, temperature, seed)
             ),
             stop_on_empty_dataset=False,
         )
@@ -193,7 +194,7 @@ class MultiTask(keras.Model):
         return self._step(data, self._learn)
 
     def test_step(self, data):
-        return self._step(data, functools.partial(self._loss, training=False))
+        return self._step(data, self._measure)
 
     def _step(self, data, run):
         """Run one batch, `(number, {name: batch})`, where all but that of one task are empty."""
@@ -205,21 +206,37 @@ class MultiTask(keras.Model):
         return self._results(names)
 
     def _learn(self, name, batch):
-        with tf.GradientTape() as tape:
-            loss, num_examples = self._loss(name, batch, training=True)
-            scaled = self.optimizer.scale_loss(loss)
-        variables = self.tasks[name].trainable_variables
-        gradients = tape.gradient(scaled, variables)
+        task = self.tasks[name]
+        variables = task.trainable_variables
+
+        def scale_loss(loss):
+            return self.optimizer.scale_loss(self._loss_weights.get(name, 1.0) * loss)
+
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        if task.technique is None:
+            with tf.GradientTape() as tape:
+                outputs = task(x, training=True)
+                loss = task.compute_loss(x, y, outputs, sample_weight, training=True)
+                scaled = scale_loss(loss)
+            gradients = tape.gradient(scaled, variables)
+        else:
+            loss, outputs, gradients = task.technique.loss_and_gradients(
+                task, x, y, sample_weight, scale_loss
+            )
         learnt = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
         self.optimizer.apply_gradients(learnt)
-        return loss, num_examples
+        return self._counted(name, batch, outputs, loss)
 
-    def _loss(self, name, batch, training):
+    def _measure(self, name, batch):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        outputs = self.tasks[name](x, training=False)
+        loss = self.tasks[name].compute_loss(x, y, outputs, sample_weight, training=False)
+        return self._counted(name, batch, outputs, loss)
+
+    def _counted(self, name, batch, outputs, loss):
         """The weighted loss of a batch of one task, and its examples; its metrics count them."""
         task = self.tasks[name]
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        outputs = task(x, training=training)
-        loss = task.compute_loss(x, y, outputs, sample_weight, training)
         num_examples = tf.shape(x["token_ids"])[0]
         task._loss_tracker.update_state(loss, sample_weight=num_examples)
         task.compute_metrics(x, y, outputs, sample_weight)
@@ -418,7 +435,7 @@ class MultiTask(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
 
-def schedule(num_batches, steps, epochs, temperature, seed=None):
+def tasks_in_turn(num_batches, steps, epochs, temperature, seed=None):
     """Of which task each batch is, int64 `[epochs * steps]`; every epoch has the same shares.
 
     Task `i` gets the share `p_i = n_i^(1/T) / Σ_j n_j^(1/T)` of the steps, rounded.

@@ -12,6 +12,7 @@ from lingxi.layers import Dense
 from lingxi.tasks import squad, text_data
 from lingxi.tasks.answer_reader import AnswerReader
 from lingxi.tasks.task import Task, run_batches
+from lingxi.training import KlDivergence
 from lingxi.zoo import Bert, checkpoint
 from lingxi.zoo.huggingface.question_answering import QUESTION_ANSWERERS
 
@@ -149,6 +150,10 @@ class QuestionAnswerer(Task):
         if sample_weight is not None:
             sample_weight = ops.expand_dims(sample_weight, 1)
         return super().compute_metrics(x, y, _by_position(x, y_pred), sample_weight)
+
+    def divergence(self, x, y, outputs, others, sample_weight=None):
+        outputs, others = _by_position(x, outputs), _by_position(x, others)  # [windows, 2, seq]
+        return KlDivergence()(outputs, others, sample_weight)
 
     def fit(self, x=None, y=None, validation_data=None, sample_weight=None, **kwargs):
         """Train on questions about texts.

@@ -18,10 +18,10 @@ from lingxi.text.strings import as_strings
 from lingxi.training import (
     IGNORED,
     AdamW,
-    InverseSquareRoot,
     TextEvaluation,
     TokenAccuracy,
     TokenCrossEntropy,
+    named_schedule,
     run_seed,
 )
 from lingxi.zoo import T5, Transformer, TransformerConfig, preset
@@ -107,7 +107,7 @@ class SequenceToSequence(GenerationTask):
         vocab_size = self.backbone.target_vocab_size
         return np.zeros((1, 1), "int32"), np.zeros((1, 1, vocab_size), "float32")
 
-    def default_optimizer(self, learning_rate=None, total_steps=None):
+    def default_optimizer(self, learning_rate=None, total_steps=None, **schedule):
         """How `fit` trains if nothing else was compiled.
 
         From random weights as in Vaswani et al. 2017, section 5.3: Adam(0.9, 0.98, 1e-9), linear
@@ -115,11 +115,14 @@ class SequenceToSequence(GenerationTask):
         weights: AdamW at 5e-5, with warm-up and linear decay.
         """
         if self.pretrained:
-            return super().default_optimizer(learning_rate or LEARNING_RATE, total_steps)
-        warmup = min(WARMUP_STEPS, -(-(total_steps or 10 * WARMUP_STEPS) // 10))
+            learning_rate = learning_rate or LEARNING_RATE
+            return super().default_optimizer(learning_rate, total_steps, **schedule)
+        total_steps = total_steps or 10 * WARMUP_STEPS
+        warmup = min(WARMUP_STEPS, -(-total_steps // 10))
         peak = learning_rate or (self.backbone.config.hidden_dim * WARMUP_STEPS) ** -0.5
-        schedule = InverseSquareRoot(peak, warmup)
-        return AdamW(schedule, weight_decay=0.0, beta_2=0.98, epsilon=1e-9)
+        schedule = {"schedule": "inverse_square_root", "warmup": warmup, **schedule}
+        rate = named_schedule(schedule["schedule"], peak, total_steps, schedule["warmup"])
+        return AdamW(rate, weight_decay=0.0, beta_2=0.98, epsilon=1e-9)
 
     def fit(
         self,

@@ -12,8 +12,8 @@ from lingxi import text
 from lingxi.answers.batches import split_pairs
 from lingxi.answers.progress import progress
 from lingxi.tasks import text_data
-from lingxi.tasks.fine_tuning import LEARNING_RATE, default_optimizer
-from lingxi.training import Checkpoints, fit_resumably, run_seed
+from lingxi.tasks.fine_tuning import LEARNING_RATE, chosen_schedule, default_optimizer
+from lingxi.training import Checkpoints, Technique, fit_resumably, run_seed
 from lingxi.training import layer_decay as rate_factors
 from lingxi.zoo import preset
 
@@ -31,7 +31,7 @@ class Task(keras.Model):
     - `architectures`, the classes of its backbones, and `call`, from token ids to logits;
     - `default_loss`, `default_metrics`, `metrics_example`; `targets` and `targets_in_graph`;
     - `answers`, and `readable` if these have names, what artifacts run; the method that `verb`
-      names, by `answers_to`; `disagreement`;
+      names, by `answers_to`; `disagreement`; `divergence` where outputs are probabilities;
     - `from_preset`, by `load_parts`; `preset_config` and `checkpoint_table`; and adds its own
       arguments to `get_config`, its own facts to `export_metadata`.
 
@@ -59,6 +59,7 @@ class Task(keras.Model):
         self.tokenizer = tokenizer
         self.max_length = self._longest()
         self.max_length = self.checked_max_length(max_length)
+        self.technique = None
         self._compiled_by_default = True
 
     def checked_max_length(self, max_length=None):
@@ -99,14 +100,23 @@ class Task(keras.Model):
 
     # Training
 
-    def compile(self, optimizer=None, loss=None, metrics=None, **kwargs):
+    def compile(self, optimizer=None, loss=None, metrics=None, technique=None, **kwargs):
         """As in Keras; what is left out gets the default of the task.
 
         Defaults: `lingxi.training.AdamW` at 5e-5 with gradients clipped to norm 1 and no decay of
         biases and norms (and, when `fit` compiles, linear warm-up over a tenth of the steps, then
         linear decay); the task's loss and metrics.
+
+        Args:
+            technique: a `lingxi.training.Technique`, such as `lingxi.training.Fgm()`.
         """
+        if technique is not None and not isinstance(technique, Technique):
+            raise TypeError(
+                "technique must be a lingxi.training.Technique, such as lingxi.training.Fgm(), got "
+                f"{technique!r}"
+            )
         self._compiled_by_default = False
+        self.technique = technique
         kwargs.setdefault("jit_compile", False)  # shapes vary: XLA would compile for each
         super().compile(
             optimizer=self.default_optimizer() if optimizer is None else optimizer,
@@ -115,9 +125,13 @@ class Task(keras.Model):
             **kwargs,
         )
 
-    def default_optimizer(self, learning_rate=LEARNING_RATE, total_steps=None):
-        """What `compile` takes if it is given none; `fit` knows the number of its steps."""
-        return default_optimizer(learning_rate, total_steps)
+    def default_optimizer(self, learning_rate=LEARNING_RATE, total_steps=None, **schedule):
+        """What `compile` takes if it is given none; `fit` knows the number of its steps.
+
+        Args:
+            schedule: `schedule` and `warmup`, if others are wanted than the task's own.
+        """
+        return default_optimizer(learning_rate, total_steps, **schedule)
 
     def fit(
         self,
@@ -132,6 +146,9 @@ class Task(keras.Model):
         seed=None,
         learning_rate=LEARNING_RATE,
         layer_decay=None,
+        schedule=None,
+        warmup=None,
+        technique=None,
         resume=None,
         **kwargs,
     ):
@@ -153,14 +170,18 @@ class Task(keras.Model):
         Args:
             layer_decay: each block learns by so much of the rate of the one above it, as in
                 `lingxi.training.layer_decay`; of the default optimizer.
+            schedule: "linear" (the default of most tasks), "constant", "cosine", "polynomial",
+                "exponential" or "inverse_square_root", as in `lingxi.training.named_schedule`; of
+                the default optimizer.
+            warmup: share of all steps over which the rate rises, by default 0.1; or (an int) steps.
+            technique: a `lingxi.training.Technique`, unless `compile` was called: it takes one too.
             resume: a directory of this training, which may not exist yet; or
                 `lingxi.training.Checkpoints`, which say how often to write and what to keep.
             x, y, …: see the task.
         """
-        if layer_decay is not None and not self._compiled_by_default:
-            raise ValueError(
-                "layer_decay is for the default optimizer; pass yours "
-                "lingxi.training.AdamW(…, rate_factors=lingxi.training.layer_decay(task, …))"
+        if not self._compiled_by_default:
+            refuse_of_default(
+                layer_decay=layer_decay, schedule=schedule, warmup=warmup, technique=technique
             )
         seed = run_seed(resume, seed)
         order = "shuffled" if shuffle else "given"
@@ -174,10 +195,12 @@ class Task(keras.Model):
         kwargs["shuffle"] = shuffle and not isinstance(data["x"], tf.data.Dataset)
         if self._compiled_by_default:
             steps = kwargs.get("steps_per_epoch") or text_data.steps_per_epoch(data)
-            optimizer = self.default_optimizer(learning_rate, steps and epochs * steps)
+            total = steps and epochs * steps
+            chosen = chosen_schedule(total, schedule, warmup)
+            optimizer = self.default_optimizer(learning_rate, total, **chosen)
             if layer_decay is not None:
                 optimizer.rate_factors = rate_factors(self, layer_decay)
-            self.compile(optimizer)
+            self.compile(optimizer, technique=technique)
             self._compiled_by_default = True
             self._create_training_state()
         kwargs |= {
@@ -192,6 +215,27 @@ class Task(keras.Model):
         source = text_data.source_of_fit(data, shuffle, seed)
         kwargs["shuffle"] = False
         return fit_resumably(self, super().fit, source, Checkpoints.at(resume), seed, **kwargs)
+
+    def train_step(self, *batch):
+        if self.technique is None:
+            return super().train_step(*batch)
+        return self.technique.train_step(self, *batch)
+
+    def divergence(self, x, y, outputs, others, sample_weight=None):
+        """`KL(P ‖ Q)` of the distributions that two outputs of the model are, a mean as the loss.
+
+        Args:
+            x, y, sample_weight: of the batch, as of `compute_loss`.
+            outputs, others: of the model; what they say are P and Q.
+
+        Raises:
+            TypeError: the outputs of this task are no distributions.
+        """
+        raise TypeError(
+            f"the outputs of a {type(self).__name__} are no probabilities, so that two of them "
+            "have no divergence; train it without VirtualAdversarial and RDrop (Fgm, Pgd and "
+            "FreeLb take every loss)"
+        )
 
     def _create_training_state(self):
         """The variables of optimizer and metrics: made in the first step, it is traced twice."""
@@ -445,11 +489,33 @@ class Task(keras.Model):
 
     def get_compile_config(self):
         """None after a default `compile`: its schedule belonged to one run of `fit`."""
-        return None if self._compiled_by_default else super().get_compile_config()
+        if self._compiled_by_default:
+            return None
+        config = super().get_compile_config()
+        if self.technique is not None:
+            config["technique"] = keras.saving.serialize_keras_object(self.technique)
+        return config
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
+
+
+def refuse_of_default(**arguments):
+    """Raise ValueError if `fit` was given what only a task that it compiles itself can take."""
+    instead = {
+        "layer_decay": "rate_factors=lingxi.training.layer_decay(task, …)",
+        "schedule": "a schedule of keras.optimizers.schedules or lingxi.training",
+        "warmup": "lingxi.training.Warmup(schedule or rate, steps)",
+    }
+    for name, value in arguments.items():
+        if value is not None and name == "technique":
+            raise ValueError("this task was compiled: pass technique to `compile`, not to `fit`")
+        if value is not None:
+            raise ValueError(
+                f"{name} is for the default optimizer; pass yours "
+                f"lingxi.training.AdamW(…) with {instead[name]}"
+            )
 
 
 def run_batches(graph, batches, verbose, description):

@@ -8,6 +8,7 @@ from lingxi.answers.classification import Classification, classifications  # noq
 from lingxi.tasks import text_data
 from lingxi.tasks.labels import Labels
 from lingxi.tasks.sequence_head import HEAD, SequenceHead
+from lingxi.training import KlDivergence, yes_or_no
 
 CONSISTENT = 1e-4  # of an artifact's label and score with its own probabilities
 
@@ -66,6 +67,11 @@ class TextClassifier(SequenceHead):
         """Targets and logits of one example."""
         logits = np.zeros((1, len(self.labels)), "float32")
         return np.zeros_like(logits) if self.multi_label else np.zeros(1, "int32"), logits
+
+    def divergence(self, x, y, outputs, others, sample_weight=None):
+        if self.multi_label:
+            outputs, others = yes_or_no(outputs), yes_or_no(others)  # [batch, labels, 2]
+        return KlDivergence()(outputs, others, sample_weight)
 
     def fit(
         self,

@@ -17,7 +17,7 @@ from lingxi.tasks.tagged_data import read_tagged
 from lingxi.tasks.task import Task, run_batches
 from lingxi.text.strings import as_strings
 from lingxi.text.tags import TagScheme
-from lingxi.training import IGNORED, EntityScores, TokenCrossEntropy
+from lingxi.training import IGNORED, EntityScores, TokenCrossEntropy, token_divergence
 from lingxi.zoo import Bert, checkpoint
 
 TEXTS_AT_ONCE = 2048  # whose windows are sorted by length together
@@ -155,6 +155,15 @@ class TokenClassifier(Task):
         log_likelihood = self.crf.log_likelihood(y_pred, y, is_word) * weight  # [batch]
         num_words = ops.sum(ops.cast(is_word, "float32"))
         return -ops.sum(log_likelihood) / ops.maximum(num_words, 1.0)
+
+    def divergence(self, x, y, outputs, others, sample_weight=None):
+        if self.crf is not None:
+            raise TypeError(
+                "a TokenClassifier with a CRF has probabilities of whole sequences of tags, whose "
+                "divergence is not known here; train it without VirtualAdversarial and RDrop, or "
+                "with crf=False"
+            )
+        return token_divergence(y, outputs, others, sample_weight)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if self.crf is not None:

@@ -17,8 +17,9 @@ class AdamW(keras.optimizers.AdamW):
     sparse gradient are added up before they are squared, where Keras clips by the norm of the
     unsummed rows. A small model's step is bound by memory: on TensorFlow each variable is updated
     by one fused kernel, where Keras runs a dozen operations that each read and write all weights,
-    and the gradient of an embedding table stays sparse until then. Under a `tf.distribute`
-    strategy and on other backends Keras' step is run.
+    and the gradient of an embedding table stays sparse until then (not with
+    `gradient_accumulation_steps`, whose sums are dense). Under a `tf.distribute` strategy and on
+    other backends Keras' step is run.
 
     Args:
         rate_factors: `{pattern: factor}`: a variable whose path has the regular expression in it
@@ -36,6 +37,12 @@ class AdamW(keras.optimizers.AdamW):
         path = self._trainable_variables[self._get_variable_index(variable)].path
         found = (f for pattern, f in self.rate_factors.items() if re.search(pattern, path))
         return next(found, 1.0)
+
+    def apply(self, grads, trainable_variables=None):
+        if _ON_TENSORFLOW and (self.gradient_accumulation_steps or self.loss_scale_factor):
+            # Keras adds to gradients, or divides them, as if they were dense.
+            grads = [grad if grad is None else tf.convert_to_tensor(grad) for grad in grads]
+        super().apply(grads, trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
         learning_rate = learning_rate * self.factor(variable)

@@ -91,6 +91,9 @@ def fit_resumably(
         "model": {name: _digest(value) for name, value in _plain(model.get_config()).items()},
         "data": source.describe(),
     }
+    technique = getattr(model, "technique", None)
+    if technique is not None:
+        settings["technique"] = keras.saving.serialize_keras_object(technique)
     optimizer = _plain(keras.saving.serialize_keras_object(model.optimizer))
     run = {"epochs": epochs, "settings": settings, "optimizer": optimizer}
     run = json.loads(json.dumps(run, default=repr))  # as it is read again
@@ -248,6 +251,8 @@ class ResumableCallbacks(keras.callbacks.CallbackList):
     def _variables(self):
         model = self.model
         groups = {"model": model.variables, "optimizer": model.optimizer.variables}
+        if getattr(model, "technique", None) is not None:
+            groups["technique"] = model.technique.variables
         return {**groups, "metrics": model.metrics_variables}
 
     def _written(self):

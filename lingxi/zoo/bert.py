@@ -7,6 +7,7 @@ RoBERTa (Liu et al. 2019), DistilBERT (Sanh et al. 2019) and the encoder of ELEC
 import dataclasses
 
 import keras
+from absl import logging
 from keras import ops
 
 from lingxi.layers import (
@@ -35,6 +36,7 @@ class BertConfig:
         position_offset: of RoBERTa: rows of the position table before that of the first token;
             padding, which is told by `pad_id`, has the last of them and is not counted.
         pooler: whether there is a pooler.
+        head_dim: width of a head where it is not `hidden_dim / num_heads`: some heads were removed.
     """
 
     model_type: str = "bert"
@@ -54,19 +56,28 @@ class BertConfig:
     initializer_range: float = 0.02
     pooler: bool = True
     pad_id: int = 0
+    head_dim: int | None = None
 
     def __post_init__(self):
         if self.embedding_dim == self.hidden_dim:
             object.__setattr__(self, "embedding_dim", None)
+        if self.head_dim is not None and self.head_dim * self.num_heads == self.hidden_dim:
+            object.__setattr__(self, "head_dim", None)
+
+    @property
+    def attention_dim(self):
+        """Width of the queries of all heads, of their keys and of their values."""
+        return self.hidden_dim if self.head_dim is None else self.num_heads * self.head_dim
 
     @property
     def num_parameters(self):
         h, i, e = self.hidden_dim, self.intermediate_dim, self.embedding_dim or self.hidden_dim
+        a = self.attention_dim
         rows = self.vocab_size + self.max_length + self.position_offset + self.num_segments
         embeddings = rows * e + 2 * e
         if self.embedding_dim is not None:
             embeddings += e * h + h
-        block = 4 * (h * h + h) + (h * i + i) + (i * h + h) + 4 * h
+        block = 3 * (h * a + a) + (a * h + h) + (h * i + i) + (i * h + h) + 4 * h
         return embeddings + self.num_layers * block + self.pooler * (h * h + h)
 
 
@@ -88,6 +99,26 @@ def _roberta(layers, hidden, heads):
         norm_epsilon=1e-5,
         pad_id=1,
     )
+
+
+def _with_heads(layout):
+    """`layout`, which also says how wide heads are where some were removed."""
+
+    def write(config, contents):
+        contents = layout.write(config, contents)
+        if config.head_dim is None:
+            return {key: value for key, value in contents.items() if key != "head_dim"}
+        logging.warning(
+            "this encoder has %d heads of %d in a width of %d, since others were removed: lingxi "
+            "reads what it writes of it, but transformers cannot",
+            config.num_heads,
+            config.head_dim,
+            config.hidden_dim,
+        )
+        return contents
+
+    fields = {**layout.fields, "head_dim": "head_dim"}
+    return dataclasses.replace(layout, fields=fields, write=write)
 
 
 _DISTILBERT = {"model_type": "distilbert", "num_segments": 0, "pooler": False}
@@ -126,7 +157,7 @@ class Bert(Backbone):
         "electra_base": _bert(12, 768, 12, **_ELECTRA),
         "electra_large": _bert(24, 1024, 16, **_ELECTRA),
     }
-    layouts = LAYOUTS
+    layouts = {model_type: _with_heads(layout) for model_type, layout in LAYOUTS.items()}
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
@@ -172,6 +203,7 @@ class Bert(Backbone):
                 dropout=c.dropout,
                 attention_dropout=c.attention_dropout,
                 norm_epsilon=c.norm_epsilon,
+                head_dim=c.head_dim,
                 kernel_initializer=initializer(),
                 dtype=dtype,
                 name=f"block_{index}",

@@ -10,6 +10,7 @@ from lingxi.layers import (
     SegmentEmbedding,
     SinusoidalPosition,
     TokenEmbedding,
+    changed_embeddings,
 )
 from tests.layers.reference import QUICK, gradients, numpy, random
 
@@ -32,6 +33,22 @@ def test_token_embedding_looks_rows_up():
 def test_token_embedding_attaches_no_keras_mask():
     outputs = TokenEmbedding(5, 6)(IDS)
     assert getattr(outputs, "_keras_mask", None) is None
+
+
+def test_embeddings_are_changed_within_the_context_even_if_it_fails():
+    layer = TokenEmbedding(5, 6)
+    table = table_of(layer)
+
+    def change(token_ids, embeddings):
+        np.testing.assert_array_equal(numpy(token_ids), IDS)
+        return embeddings * 2.0
+
+    with changed_embeddings(change):
+        np.testing.assert_array_equal(numpy(layer(IDS)), 2 * table[IDS])
+        with pytest.raises(ZeroDivisionError), changed_embeddings(lambda *_: 1 / 0):
+            layer(IDS)
+        np.testing.assert_array_equal(numpy(layer(IDS)), 2 * table[IDS])
+    np.testing.assert_array_equal(numpy(layer(IDS)), table[IDS])
 
 
 @pytest.mark.parametrize("num_segments", [1, 2, 5])

@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 
 from lingxi import tasks
+from lingxi.images import corner_errors, estimate
 from lingxi.tasks import FeatureMatcher, Matches
+from lingxi.tasks.feature_matcher import matches_of
 from lingxi.training import MatchPrecision
 from tests.tasks.matchers import new_matcher, pair, picture
 
@@ -165,10 +167,57 @@ def test_what_is_no_pair_is_an_error(matcher):
     assert matcher.match([]) == []
 
 
+def by_blocks(image_a, image_b, side=12, reach=14):
+    """The place of least squares in B for blocks of A that move, but neither turn nor grow."""
+    blocks = np.lib.stride_tricks.sliding_window_view(image_b[..., 0], (side, side))
+    found = []
+    for y in range(0, image_a.shape[0] - side, 8):
+        for x in range(0, image_a.shape[1] - side, 8):
+            top, left = max(y - reach, 0), max(x - reach, 0)
+            near = blocks[top : y + reach + 1, left : x + reach + 1]
+            costs = np.square(near - image_a[y : y + side, x : x + side, 0]).sum(axis=(2, 3))
+            row, column = np.unravel_index(costs.argmin(), costs.shape)
+            found.append(((x, y), (left + column, top + row), -costs.min()))
+    points_a, points_b, scores = (np.float32(values) for values in zip(*found, strict=True))
+    centre = (side - 1) / 2
+    answers = {"points_a": points_a + centre, "points_b": points_b + centre, "scores": scores}
+    answers["is_match"] = np.ones(len(found), bool)
+    return {name: values[np.newaxis] for name, values in answers.items()}
+
+
+def test_a_second_look_at_a_plane_finds_more_and_truer_places():
+    (a, b), true = pair(96, 128)
+    once, twice = (matches_of([(a, b)], by_blocks, planar, False)[0] for planar in (False, True))
+    agreeing = [estimate(found.points_a, found.points_b)[1].sum() for found in (once, twice)]
+    assert agreeing[1] > agreeing[0]
+    errors = [corner_errors(true, found.homography(), 128, 96) for found in (once, twice)]
+    assert errors[1] < 0.7 * errors[0]
+    assert (twice.points_b >= 0).all() and (twice.points_b <= (127, 95)).all()  # nothing mirrored
+    np.testing.assert_array_equal(twice.image_b, once.image_b)
+
+
+def test_a_second_look_without_a_plane_changes_nothing(matcher):
+    blank = np.zeros((40, 48), "uint8")
+    assert len(matcher.match(blank, picture(), planar=True)) == 0
+    (a, b), _ = pair()
+    assert len(matcher.match(a, b, planar=True)) > 0
+
+
 def test_matches_are_drawn_by_one_call(matcher, tmp_path):
     pytest.importorskip("matplotlib")
     matcher.match(*pair()[0]).save(tmp_path / "matches.png")
     assert (tmp_path / "matches.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_threshold_leaves_what_is_sure(matcher):
+    images, _ = pair()
+    scores = matcher.match(*images).scores
+    strict = FeatureMatcher(matcher.backbone, max_size=128, threshold=float(np.median(scores)))
+    np.testing.assert_array_equal(
+        strict.match(*images).scores, scores[scores > np.float32(strict.threshold)]
+    )
+    with pytest.raises(ValueError, match=r"threshold must be in \[0, 1\), got 1.5"):
+        FeatureMatcher(matcher.backbone, threshold=1.5)
 
 
 def test_files_are_answered_as_pictures_are(matcher):
@@ -205,7 +254,8 @@ def test_a_preset_and_a_keras_file_hold_all_of_it(trained, tmp_path):
     loaded = tasks.load(tmp_path / "preset")
     assert isinstance(loaded, FeatureMatcher) and loaded.max_size == 128
     same(loaded.match(*images), expected)
-    assert FeatureMatcher.from_preset(str(tmp_path / "preset"), max_size=64).max_size == 64
+    surest = FeatureMatcher.from_preset(tmp_path / "preset", max_size=64, threshold=0.9)
+    assert (surest.max_size, surest.threshold) == (64, 0.9)
 
     matcher.save(tmp_path / "matcher.keras")
     restored = keras.saving.load_model(tmp_path / "matcher.keras")

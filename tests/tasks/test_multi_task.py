@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from lingxi import tasks
 from lingxi.tasks import MultiTask, QuestionAnswerer, TextClassifier, TextRegressor, TokenClassifier
-from lingxi.tasks.multi_task import schedule
+from lingxi.tasks.multi_task import tasks_in_turn
 from lingxi.text import WordPieceTokenizer
 from lingxi.training import AdamW, GradualUnfreezing
 from lingxi.zoo import Bert, BertConfig
@@ -313,12 +313,12 @@ def test_runs_with_one_seed_are_equal(new_multi, few):
     [(1.0, [100, 10, 1]), (2.0, [78, 25, 8]), (float("inf"), [37, 37, 37])],
 )
 def test_temperature_flattens_the_shares(temperature, expected):
-    order = schedule([100, 10, 1], 111, 3, temperature, seed=0)
+    order = tasks_in_turn([100, 10, 1], 111, 3, temperature, seed=0)
     for epoch in np.split(order, 3):
         np.testing.assert_array_equal(np.bincount(epoch, minlength=3), expected)
     first, second, _ = np.split(order, 3)
     assert (first != second).any()
-    np.testing.assert_array_equal(order, schedule([100, 10, 1], 111, 3, temperature, seed=0))
+    np.testing.assert_array_equal(order, tasks_in_turn([100, 10, 1], 111, 3, temperature, seed=0))
 
 
 def test_an_encoder_of_its_own_is_refused(vocabulary):

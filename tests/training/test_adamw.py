@@ -85,6 +85,16 @@ def test_every_step_equals_that_of_keras(settings):
 
 
 UNABLE = {"accumulation", "loss scale"}  # Keras itself cannot, with sparse gradients
+
+
+@pytest.mark.parametrize("name", sorted(UNABLE))
+@pytest.mark.parametrize("rows", [distinct_rows, repeated_rows])
+def test_sparse_gradients_are_accumulated_and_unscaled_as_dense_ones(name, rows):
+    ours = trajectory(AdamW(**SETTINGS[name]), rows)
+    theirs = trajectory(keras.optimizers.AdamW(**SETTINGS[name]), rows, apply_dense)
+    assert_equal_steps(ours, theirs)
+
+
 SPARSE = {name: SETTINGS[name] for name in SETTINGS if name not in UNABLE}
 PLAIN = {name: SPARSE[name] for name in SPARSE if "clip" not in name and name != "amsgrad"}
 
@@ -237,3 +247,45 @@ def test_fit_takes_layer_decay(tiny_classifier):
     task.compile()
     with pytest.raises(ValueError, match="layer_decay is for the default optimizer"):
         task.fit(["good"], ["positive"], layer_decay=0.5)
+
+
+TEXTS = ["the good film", "a bad river and a poor night", "good", "bad bad film"]
+LABELS = np.array([1, 0, 1, 0], "int32")
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_accumulated_batches_are_one_large_batch(tiny_classifier, eager):
+    """Of a task: with sparse gradients of its table, clipped by their norm, and decay."""
+
+    def trained(batch_size, **options):
+        task = tiny_classifier()
+        settings = {"weight_decay": 0.1, "global_clipnorm": 0.05, "epsilon": 1e-4}
+        task.compile(AdamW(0.01, **settings, **options), run_eagerly=eager)
+        x = task.tokenizer(TEXTS)
+        task.fit(x, LABELS, batch_size=batch_size, epochs=3, shuffle=False, verbose=0)
+        return task.get_weights()
+
+    whole, start = trained(4), tiny_classifier().get_weights()
+    for large, small in zip(whole, trained(1, gradient_accumulation_steps=4), strict=True):
+        np.testing.assert_allclose(small, large, atol=2e-5)
+    assert max(np.abs(a - b).max() for a, b in zip(whole, start, strict=True)) > 0.01
+
+
+def test_a_preset_has_the_moving_average_of_the_weights(tiny_classifier, tmp_path):
+    class Weights(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append([np.array(v) for v in self.model.trainable_variables])
+
+    seen = []
+    task = tiny_classifier()
+    task.compile(AdamW(0.01, use_ema=True, ema_momentum=0.6), run_eagerly=True)
+    task.fit(TEXTS, LABELS, batch_size=2, epochs=2, callbacks=[Weights()], verbose=0)
+    mean = seen[0]
+    for weights in seen[1:]:
+        mean = [0.6 * a + 0.4 * b for a, b in zip(mean, weights, strict=True)]
+    task.save_preset(tmp_path)
+    again = type(task).from_preset(tmp_path)
+    for variable, wanted in zip(again.trainable_variables, mean, strict=True):
+        np.testing.assert_allclose(variable, wanted, atol=1e-6)
+    last = seen[-1]
+    assert max(np.abs(a - b).max() for a, b in zip(mean, last, strict=True)) > 1e-3

@@ -1,12 +1,19 @@
-"""Warm-up and linear decay."""
+"""Warm-up and decay."""
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lingxi.training import InverseSquareRoot, WarmupLinearDecay
+from lingxi.training import (
+    SCHEDULES,
+    InverseSquareRoot,
+    Warmup,
+    WarmupLinearDecay,
+    named_schedule,
+)
 
 
 def rates(schedule, steps):
@@ -25,7 +32,13 @@ def test_the_corners():
 
 @pytest.mark.parametrize(
     ("warmup", "total", "wanted"),
-    [(0, 0, [0]), (1, 1, [1, 0]), (3, 3, [1 / 3, 2 / 3, 1, 0]), (0, 1, [0.5, 0])],
+    [
+        (0, 0, [0]),
+        (1, 1, [1, 0]),
+        (3, 3, [1 / 3, 2 / 3, 1, 0]),
+        (0, 1, [1, 0]),
+        (0, 2, [1, 0.5, 0]),
+    ],
 )
 def test_the_shortest_schedules(warmup, total, wanted):
     schedule = WarmupLinearDecay(1.0, warmup, total)
@@ -81,3 +94,77 @@ def test_the_inverse_square_root_is_serialized():
     schedule = InverseSquareRoot(0.5, 3)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
     assert again.get_config() == {"peak": 0.5, "warmup_steps": 3}
+
+
+def test_a_warm_up_goes_to_the_first_rate_of_any_schedule():
+    cosine = keras.optimizers.schedules.CosineDecay(0.4, 8)
+    values = rates(Warmup(cosine, 4), range(12))
+    np.testing.assert_allclose(values[:4], 0.4 * np.array([1, 2, 3, 4]) / 4, rtol=1e-6)
+    np.testing.assert_allclose(values[3:], rates(cosine, range(9)), atol=1e-7)
+    np.testing.assert_allclose(rates(Warmup(cosine, 0), range(9)), rates(cosine, range(9)))
+    np.testing.assert_allclose(rates(Warmup(0.4, 2), range(4)), [0.2, 0.4, 0.4, 0.4], rtol=1e-6)
+    with pytest.raises(ValueError, match="got -1"):
+        Warmup(0.1, -1)
+
+
+@pytest.mark.parametrize("inner", [0.25, keras.optimizers.schedules.PolynomialDecay(0.1, 9)])
+def test_a_warm_up_is_serialized_with_its_schedule(inner):
+    optimizer = keras.optimizers.SGD(Warmup(inner, 3))
+    config = keras.saving.serialize_keras_object(optimizer)
+    again = keras.saving.deserialize_keras_object(config)._learning_rate
+    assert again.get_config() == Warmup(inner, 3).get_config()
+    np.testing.assert_array_equal(rates(again, range(9)), rates(Warmup(inner, 3), range(9)))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("warmup", [0, 0.1, 5])
+def test_named_schedules_rise_to_the_peak_and_go_to_their_end(name, warmup):
+    values = rates(named_schedule(name, 0.5, 20, warmup), range(21))
+    rising = {0: 1, 0.1: 2, 5: 5}[warmup]
+    wanted = 0.5 * np.arange(1, rising + 1) / rising
+    np.testing.assert_allclose(values[:rising], wanted, rtol=1e-6)
+    last = {"constant": 0.5, "exponential": 0.005}.get(name, 0.0)
+    if name == "inverse_square_root":
+        last = 0.5 * (rising / 21) ** 0.5
+    assert values[20] == pytest.approx(last, rel=1e-4, abs=1e-7)
+    falls = np.diff(values[rising - 1 :])
+    assert (falls == 0).all() if name == "constant" else (falls < 0).all()
+
+
+def test_shares_of_steps_are_rounded_up_but_for_the_error_of_floats():
+    for total, steps in ((30, 3), (31, 4), (70, 7)):
+        assert named_schedule("linear", 1.0, total).warmup_steps == steps
+
+
+def test_unknown_names_and_warm_ups_are_refused():
+    with pytest.raises(ValueError, match=r"linear, constant, cosine, .* got 'cosin'"):
+        named_schedule("cosin", 1.0, 10)
+    with pytest.raises(ValueError, match="at most all 10; got 11"):
+        named_schedule("cosine", 1.0, 10, warmup=11)
+    with pytest.raises(ValueError, match="got 1.5"):
+        named_schedule("cosine", 1.0, 10, warmup=1.5)
+
+
+def test_fit_takes_a_schedule_by_its_name(tiny_classifier):
+    task = tiny_classifier()
+    data = ["good", "bad"] * 4, ["positive", "negative"] * 4
+    fit = {"batch_size": 2, "epochs": 2, "learning_rate": 0.5, "verbose": 0}
+    task.fit(*data, schedule="cosine", warmup=3, **fit)
+    rate = task.optimizer._learning_rate
+    wanted = named_schedule("cosine", 0.5, 8, 3)
+    assert rate.get_config() == wanted.get_config()
+    task.compile()
+    for name, value in (("schedule", "linear"), ("warmup", 0.2)):
+        with pytest.raises(ValueError, match=f"{name} is for the default optimizer"):
+            task.fit(*data, **{name: value})
+
+
+def test_a_schedule_needs_the_number_of_steps(tiny_classifier):
+    def forever():
+        while True:
+            yield ["good"], [1]
+
+    spec = (tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int32))
+    data = tf.data.Dataset.from_generator(forever, output_signature=spec)
+    with pytest.raises(ValueError, match="pass steps_per_epoch"):
+        tiny_classifier().fit(data, schedule="cosine")

@@ -1,0 +1,66 @@
+"""What a task learns of a batch in place of the gradients of its loss alone."""
+
+import keras
+import tensorflow as tf
+
+
+class Technique:
+    """A way to train a task: `task.compile(technique=…)` or `task.fit(…, technique=…)`.
+
+    The loss that `fit` shows is what is minimised; the metrics are those of the first pass over
+    each batch (the losses of single outputs, of a task with several, are means of all passes). A
+    subclass is registered with Keras, and writes `loss_and_gradients` and
+    `get_config`; one that draws random numbers has a `keras.random.SeedGenerator` as `random`.
+    """
+
+    random = None
+
+    def __init__(self):
+        if keras.backend.backend() != "tensorflow":
+            raise NotImplementedError(
+                f"{type(self).__name__} needs the TensorFlow backend, but Keras runs on "
+                f"{keras.backend.backend()}: set KERAS_BACKEND=tensorflow, or train without it"
+            )
+
+    def loss_and_gradients(self, model, x, y, sample_weight, scale_loss):
+        """What to minimise, and by which step.
+
+        Args:
+            model: a compiled `lingxi.tasks.Task`.
+            x, y, sample_weight: a batch.
+            scale_loss: a function of a loss, whose gradients are wanted: as of an optimizer.
+
+        Returns:
+            The loss, a scalar; the outputs of the model, for the metrics; and the gradients, one
+            for each of `model.trainable_weights`.
+        """
+        raise NotImplementedError
+
+    def train_step(self, model, data):
+        """As `keras.Model.train_step`."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        loss, outputs, gradients = self.loss_and_gradients(
+            model, x, y, sample_weight, model.optimizer.scale_loss
+        )
+        loss *= tf.cast(model.distribute_strategy.num_replicas_in_sync, loss.dtype)
+        num_examples = tf.shape(tf.nest.flatten(x)[0])[0]
+        model._loss_tracker.update_state(loss, sample_weight=num_examples)
+        model.optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))
+        return model.compute_metrics(x, y, outputs, sample_weight=sample_weight)
+
+    @property
+    def variables(self):
+        """What it remembers from step to step: the state of its random numbers."""
+        return [] if self.random is None else [self.random.state]
+
+    def get_config(self):
+        raise NotImplementedError
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def dropout_states(model):
+    """The variables from which the layers of a model draw their dropout."""
+    return [variable for variable in model.variables if variable.name == "seed_generator_state"]
