@@ -2,6 +2,10 @@
 
 The export takes raw text, tokenizer included, and its answers are compared with the task's. Tasks
 that read long texts in windows need --input ids for TFLite: lingxi then tokenizes for the file.
+
+lingxi export sweep writes a TFLite file in each number format to the directory --output, measures
+size, latency and, on --data, the quality of each, prints and draws them, and names the smallest
+whose quality is at most --max_drop below the task's.
 """
 
 import json
@@ -9,7 +13,7 @@ import pathlib
 
 from absl import app, flags
 
-from lingxi.cli import models
+from lingxi.cli import labelled, models
 from lingxi.cli.command import check_writable, new_flags
 from lingxi.cli.quiet import quiet_tensorflow
 
@@ -21,11 +25,17 @@ flags.DEFINE_string(
     "`NAME` of one task of a model that has several; a SavedModel takes all of them without it.",
     flag_values=FLAGS,
 )
-flags.DEFINE_enum("format", None, ["saved_model", "tflite"], "What to write.", flag_values=FLAGS)
+flags.DEFINE_enum(
+    "format",
+    None,
+    ["saved_model", "tflite"],
+    "What to write; required, but for a sweep.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string(
     "output",
     None,
-    "`PATH` to write: a directory for saved_model, a file for tflite.",
+    "`PATH` to write: a directory for saved_model and sweep, a file for tflite.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
@@ -38,8 +48,16 @@ flags.DEFINE_enum(
 flags.DEFINE_enum(
     "quantize",
     "none",
-    ["none", "float16", "int8"],
-    "Number format of a TFLite file's weights; int8 is 4 times smaller, and faster.",
+    ["none", "float16", "int8", "int8_weights", "int8_static", "int4"],
+    "Number format of a TFLite file's weights; int8 is 4 times smaller, and faster. int8_static "
+    "calibrates on the texts of --data.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "recipe",
+    None,
+    "`FILE.json` of number formats by layer, in place of --quantize: "
+    '{"embedding": "int4", "*": "int8"}.',
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
@@ -55,6 +73,12 @@ flags.DEFINE_integer(
     "max_length",
     None,
     "Cut texts at `N` tokens, and in a TFLite file pad them to it; by default the task's.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_list(
+    "lengths",
+    None,
+    "In place of --max_length: `N,N,…`, of which a TFLite file takes the shortest that fits.",
     flag_values=FLAGS,
 )
 flags.DEFINE_list(
@@ -82,50 +106,114 @@ flags.DEFINE_boolean(
     "Add what TensorFlow Serving takes: warm-up, configuration, classify or regress.",
     flag_values=FLAGS,
 )
-REQUIRED = ("model", "format", "output")
-USAGE = "--model DIR --format saved_model|tflite --output PATH [flags]"
+flags.DEFINE_string(
+    "data", None, "`FILE` with examples and labels, as of evaluate.", flag_values=FLAGS
+)
+labelled.define_columns(FLAGS)
+flags.DEFINE_list(
+    "modes",
+    None,
+    "`MODE,MODE,…` of a sweep: values of --quantize; by default all.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_float(
+    "max_drop",
+    0.01,
+    "How much less than the task's the `QUALITY` of what a sweep chooses may be.",
+    flag_values=FLAGS,
+)
+REQUIRED = ("model", "output")
+USAGE = "[sweep] --model DIR --format saved_model|tflite --output PATH [flags]"
 EXAMPLES = """
     lingxi export --model runs/comments --format saved_model --output serving/comments
     lingxi export --model runs/comments --format tflite --quantize int8 --output comments.tflite
+    lingxi export sweep --model runs/comments --data dev.csv --output runs/sweep
 """
-_ONLY_FOR = {
-    "saved_model": ("precision", "tensorflow_serving"),
-    "tflite": ("quantize", "input", "size"),
+SWEEP = "sweep"
+_ONLY_FOR = {  # flag: for what
+    "precision": ("saved_model",),
+    "tensorflow_serving": ("saved_model",),
+    "quantize": ("tflite",),
+    "recipe": ("tflite",),
+    "size": ("tflite",),
+    "input": ("tflite", SWEEP),
+    "lengths": ("tflite", SWEEP),
+    "data": ("tflite", SWEEP),
+    "text_column": ("tflite", SWEEP),
+    "pair_column": ("tflite", SWEEP),
+    "label_column": ("tflite", SWEEP),
+    "modes": (SWEEP,),
+    "max_drop": (SWEEP,),
+    "format": ("saved_model", "tflite"),
+    "min_agreement": ("saved_model", "tflite"),
 }
 
 
 def run(arguments):
-    if arguments:
-        raise app.UsageError(f"export takes flags only, got {arguments}; see lingxi export --help")
-    for form, names in _ONLY_FOR.items():
-        for name in names:
-            if form != FLAGS.format and not FLAGS[name].using_default_value:
-                raise app.UsageError(f"--{name} is only for --format {form}")
+    if arguments not in ([], [SWEEP]):
+        raise app.UsageError(
+            f"export takes flags, and the verb sweep; got {arguments}; see lingxi export --help"
+        )
+    form = SWEEP if arguments else FLAGS.format
+    needed = "data" if arguments else "format"
+    if FLAGS[needed].value is None:
+        raise app.UsageError(f"export needs --{needed}; see lingxi export --help")
+    for name, forms in _ONLY_FOR.items():
+        if form not in forms and not FLAGS[name].using_default_value:
+            places = (place if place == SWEEP else f"--format {place}" for place in forms)
+            raise app.UsageError(f"--{name} is only for {' and '.join(places)}")
     check_writable(FLAGS.output)
     settings = {
         "pairs": FLAGS.pairs,
         "max_length": FLAGS.max_length,
-        "min_agreement": FLAGS.min_agreement,
         "card": FLAGS.card and json.loads(pathlib.Path(FLAGS.card).read_text("utf-8")),
     }
     with quiet_tensorflow(FLAGS.debug):
         from lingxi import export, tasks
 
         task = tasks.load(FLAGS.model)
-        if FLAGS.head is not None or FLAGS.format == "tflite":
+        if FLAGS.head is not None or form != "saved_model":
             task = models.head_of(task, FLAGS.head)
-        if FLAGS.format == "saved_model":
+        if form == "saved_model":
             report = export.saved_model(
                 task,
                 FLAGS.output,
                 precision=FLAGS.precision,
                 tensorflow_serving=FLAGS.tensorflow_serving,
+                min_agreement=FLAGS.min_agreement,
                 **settings,
             )
         else:
-            quantize = None if FLAGS.quantize == "none" else FLAGS.quantize
-            size = FLAGS.size and [int(side) for side in FLAGS.size]
-            report = export.tflite(
-                task, FLAGS.output, quantize=quantize, input=FLAGS.input, size=size, **settings
-            )
+            settings |= {
+                "input": FLAGS.input,
+                "lengths": FLAGS.lengths and [int(length) for length in FLAGS.lengths],
+            }
+            report = (_sweep if form == SWEEP else _tflite)(task, export, settings)
     print(report)
+
+
+def _tflite(task, export, settings):
+    quantize = None if FLAGS.quantize == "none" else FLAGS.quantize
+    if FLAGS.recipe:
+        if quantize is not None:
+            raise app.UsageError("--recipe stands in place of --quantize; pass one of them")
+        quantize = json.loads(pathlib.Path(FLAGS.recipe).read_text("utf-8"))
+    examples = None
+    if FLAGS.data:
+        examples, _ = labelled.read(FLAGS.data, task.verb, task.export_metadata(), FLAGS)
+    return export.tflite(
+        task,
+        FLAGS.output,
+        quantize=quantize,
+        size=FLAGS.size and [int(side) for side in FLAGS.size],
+        examples=examples,
+        min_agreement=FLAGS.min_agreement,
+        **settings,
+    )
+
+
+def _sweep(task, export, settings):
+    examples, labels = labelled.read(FLAGS.data, task.verb, task.export_metadata(), FLAGS)
+    if FLAGS.modes:
+        settings["modes"] = [None if mode == "none" else mode for mode in FLAGS.modes]
+    return export.sweep(task, FLAGS.output, examples, labels, max_drop=FLAGS.max_drop, **settings)

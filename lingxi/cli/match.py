@@ -30,6 +30,20 @@ flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 flags.DEFINE_float(
+    "threshold",
+    None,
+    "Least confidence of a match, from 0 to 1; by default as the model says.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+    flag_values=FLAGS,
+)
+flags.DEFINE_boolean(
+    "planar",
+    False,
+    "The pictures show something flat, or were taken from one place: look twice, which finds more.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_float(
     "inlier_distance",
     3.0,
     "`PIXELS` of the second picture within which a match agrees with the homography.",
@@ -40,7 +54,7 @@ REQUIRED = ("model",)
 USAGE = "--model PATH A B [flags]"
 EXAMPLES = """
     lingxi match --model runs/matcher a.jpg b.jpg --out matches.png
-    lingxi match --model matcher.tflite a.jpg b.jpg --data matches.csv
+    lingxi match --model matcher.tflite a.jpg b.jpg --planar --data matches.csv
 """
 
 
@@ -57,12 +71,13 @@ def run(arguments):
     model = models.load(FLAGS.model, FLAGS.debug)
     if model.verb != "match":
         raise ValueError(f"{FLAGS.model} is a {model.kind}, no FeatureMatcher: use lingxi predict")
-    if FLAGS.max_size:
-        if models.is_artifact(FLAGS.model):
-            raise ValueError("--max_size is fixed in an export; it is for trained directories")
-        model.task.max_size = FLAGS.max_size
+    for name in ("max_size", "threshold"):
+        if FLAGS[name].value is not None:
+            if models.is_artifact(FLAGS.model):
+                raise ValueError(f"--{name} is fixed in an export; it is for trained directories")
+            setattr(model.task, name, FLAGS[name].value)
     with quiet_tensorflow(FLAGS.debug):
-        matches = model.task.match(*arguments)
+        matches = model.task.match(*arguments, planar=FLAGS.planar)
     homography = matches.homography(FLAGS.inlier_distance)
     print(f"{len(matches)} matches")
     print("no homography" if homography is None else f"homography\n{_numbers(homography)}")

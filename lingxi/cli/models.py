@@ -3,6 +3,7 @@
 import pathlib
 
 from lingxi.cli.quiet import quiet_tensorflow
+from lingxi.export import quality
 
 
 class Model:
@@ -25,10 +26,7 @@ class Model:
 
     def __call__(self, texts):
         """The answer to each text, or pair of texts."""
-        if self.verb == "answer":
-            questions, contexts = zip(*texts, strict=True)
-            return self.task.answer(list(questions), list(contexts))
-        return getattr(self.task, self.verb)(texts)
+        return quality.ask(self.task, self.verb, texts)
 
 
 def load(path, debug=False, head=None):

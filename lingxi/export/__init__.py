@@ -15,7 +15,9 @@ _HOMES = {
     "VerificationError": "verification",
     "huggingface": "huggingface",
     "saved_model": "saved_model",
+    "sweep": "sweep",
     "tflite": "tflite",
+    "trim_vocabulary": "trimming",
     "verify": "verification",
 }
 __all__ = ["load", *_HOMES]

@@ -9,7 +9,11 @@ import tempfile
 import zipfile
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
+from ai_edge_litert.interpreter import (
+    Interpreter,
+    InterpreterWithCustomOps,
+    OpResolverType,
+)
 
 from lingxi import text
 from lingxi.answers.batches import stacked
@@ -27,13 +31,27 @@ class TFLiteGraph:
         self.takes_text = facts["input"] == "text"
         self.names = facts.get("inputs")  # of what a tokenizer gives, where they are not its own
         self.path = path if facts["input"] in ("ids", "mediapipe") else None  # of a tokenizer
+        self.kernels = facts.get("kernels")
+        self.shorter = facts.get("lengths", [])[:-1]  # than `serving_default`, in rising order
+        self.interpreter = self.open(path, num_threads)
+        self.runner = functools.cache(self.interpreter.get_signature_runner)
+        self.runner("serving_default")
+
+    def open(self, path, num_threads=None, keeps_values=False):
+        """An interpreter of the file.
+
+        Args:
+            keeps_values: those of all operators can be read after a run, which is slower.
+        """
         options = {"model_path": str(path), "num_threads": num_threads}
-        if self.takes_text:
-            kernels = registerers(facts["kernels"])
-            self.interpreter = InterpreterWithCustomOps(kernels, **options)
-        else:
-            self.interpreter = Interpreter(**options)
-        self.runner = self.interpreter.get_signature_runner("serving_default")
+        if keeps_values:
+            options["experimental_preserve_all_tensors"] = True
+            options["experimental_op_resolver_type"] = (
+                OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            )
+        if self.kernels is None:
+            return Interpreter(**options)
+        return InterpreterWithCustomOps(registerers(self.kernels), **options)
 
     @functools.cached_property
     def encoder(self):
@@ -73,9 +91,24 @@ class TFLiteGraph:
             raise ValueError(f"a TFLite file has no options, got {sorted(options)}")
         columns = self._columns(inputs, seed)
         return stacked(
-            self.runner(**{name: column[i : i + 1] for name, column in columns.items()})
+            self._run_one({name: column[i : i + 1] for name, column in columns.items()})
             for i in range(len(next(iter(columns.values()))))
         )
+
+    def _run_one(self, inputs):
+        """What the signature of the shortest length gives that holds one example."""
+        if not self.shorter:
+            return self.runner("serving_default")(**inputs)
+        if self.takes_text:
+            count = self.runner("num_tokens")(**inputs)["num_tokens"][0]
+        else:
+            count = inputs["padding_mask"].sum()
+        length = next((length for length in self.shorter if length >= count), None)
+        if length is None:
+            return self.runner("serving_default")(**inputs)
+        if not self.takes_text:
+            inputs = {name: values[:, :length] for name, values in inputs.items()}
+        return self.runner(f"length_{length}")(**inputs)
 
     def _columns(self, inputs, seed):
         """The inputs as arrays, with the numbers to draw by if the task draws."""

@@ -1,5 +1,7 @@
 """Hugging Face: a directory that the Auto classes of `transformers` load."""
 
+from lingxi.zoo import Bert
+
 
 def huggingface(model_or_task, directory):
     """Write a model or a task as `transformers` reads it, with the same outputs.
@@ -20,5 +22,13 @@ def huggingface(model_or_task, directory):
         raise TypeError(
             "expected a model of lingxi.zoo or a task of lingxi.tasks, "
             f"got {type(model_or_task).__name__}"
+        )
+    backbone = getattr(model_or_task, "backbone", model_or_task)
+    if isinstance(backbone, Bert) and backbone.config.head_dim is not None:
+        c = backbone.config
+        raise ValueError(
+            f"this encoder has {c.num_heads} heads of {c.head_dim} in a width of {c.hidden_dim}, "
+            "since others were removed; transformers has no such model, but save_preset writes it "
+            "for lingxi"
         )
     model_or_task.save_preset(directory)

@@ -4,9 +4,18 @@ import keras
 
 
 def in_precision(task, precision):
-    """`task` itself if its backbone computes in `precision`, else a copy whose backbone does."""
+    """`task` itself if its backbone computes in `precision`, else a copy whose backbone does.
+
+    Raises:
+        ValueError: the weights of a LoRA are not merged, which a copy would not have.
+    """
     if task.backbone.compute_dtype == precision:
         return task
+    if any(getattr(layer, "lora_enabled", False) for layer in task._flatten_layers()):
+        raise ValueError(
+            f"this task has LoRA, and its backbone computes in {task.backbone.compute_dtype}: call "
+            f"lingxi.training.merge_lora(task) before it is exported in {precision}"
+        )
     backbone = type(task.backbone).from_config(
         {**task.backbone.get_config(), "dtype": keras.DTypePolicy(precision)}
     )

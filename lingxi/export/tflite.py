@@ -2,25 +2,34 @@
 
 import contextlib
 import errno
-import functools
 import gc
 import pathlib
 import tempfile
+from collections.abc import Iterator
 
-import flatbuffers
 import tensorflow as tf
-from ai_edge_litert import schema_py_generated as schema
 
-from lingxi.export import mediapipe, metadata, model_card, verification
+from lingxi.export import (
+    calibration,
+    flatbuffer,
+    mediapipe,
+    metadata,
+    model_card,
+    quantization,
+    verification,
+)
 from lingxi.export.examples import TEXTS
 from lingxi.export.precision import in_precision
 from lingxi.files import atomic_path
 from lingxi.tasks.feature_matcher import FeatureMatcher, check_frame
 from lingxi.tasks.multi_task import MultiTask
+from lingxi.tasks.sequence_head import SequenceHead
+from lingxi.tasks.text_embedder import TextEmbedder
 
-QUANTIZATIONS = (None, "float16", "int8")
+BY_CONVERTER = (None, "float16", "int8")
+QUANTIZATIONS = (*BY_CONVERTER, *quantization.MODES)
 INPUTS = ("text", "ids", "mediapipe")
-_ALIGNMENT = 16  # bytes, of the weights in a file: interpreters read them in place
+OF_WHOLE_TEXTS = (SequenceHead, TextEmbedder)  # what may have `lengths`
 
 
 def tflite(
@@ -30,6 +39,7 @@ def tflite(
     input="text",
     pairs=False,
     max_length=None,
+    lengths=None,
     stepwise=False,
     size=None,
     examples=None,
@@ -41,8 +51,19 @@ def tflite(
     Args:
         task: a trained task.
         path: ends in `.tflite`.
-        quantize: None (float32), "float16" (half the size) or "int8" (weights int8, activations
-            quantized as they come: a quarter of the size, and faster).
+        quantize: None (float32), "float16" (half the size), "int8" (weights int8, activations
+            quantized as they come: a quarter of the size, and faster); and, by ai-edge-quantizer
+            (extra `quantization`), "int8_weights" (weights int8, all products in float32),
+            "int4" (weights int4, activations int8 as they come: an eighth of the size; for those
+            trained in `lingxi.training.quantization_aware`), "int8_static" (the products of a
+            network in integers throughout, for chips that have no others: the ranges of their
+            inputs and outputs are those on `examples`, which must be given, some hundred real
+            ones; norms and softmax stay float32), or a mixed recipe, `{pattern: number format}`
+            with "*" for all other layers: `{"embedding": "int4", "block_0/": None, "*": "int8"}`.
+            A pattern is a regular expression, searched for in the names of layers, such as
+            `text_classifier/bert/block_0/attention/output/MatMul`; the first that fits counts.
+            Embedding tables are quantized too; layers of less than 1024 weights are not, but by
+            "int8_static".
         input: "text", for WordPiece and most SentencePiece tokenizers: the tokenizer runs inside,
             by custom operations of TensorFlow Text; inputs `text` (and `pair`, with
             `pairs=True`), string `[1]`; final answers out (of a classifier `label` string,
@@ -59,6 +80,11 @@ def tflite(
         pairs: take pairs of texts.
         max_length: in tokens; every text is padded to it. By default the task's; 128 at most for
             a task that makes text, whose decoding loop is inside.
+        lengths: of a classifier, regressor or embedder, in place of `max_length`: several, such
+            as [32, 64, 128], so that a short text costs less. The file has a signature for each,
+            `length_32`, …, and the longest is `serving_default`; they share one copy of the
+            weights. With `input="text"` a signature `num_tokens` tells how many a text has.
+            `lingxi.export.load` takes the shortest that holds a text.
         stepwise: of a task that makes text, with `input="ids"`: two more signatures, for callers
             that stream, or whose hardware takes no loops. `prefill` takes the tokens, `decode`
             all outputs of the step before whose name begins with "state"; both give `unfinished`,
@@ -68,10 +94,10 @@ def tflite(
             `image_b` float32 `[1, height, width, 1]` from 0 to 1 and `size_a`, `size_b` int32
             `[1, 2]`, the height and width of the picture in the upper left of each, the rest being
             padding; and gives what a SavedModel gives. What is said above of texts (`input`,
-            `pairs`, `max_length`, `stepwise`) does not concern it.
+            `pairs`, `max_length`, `lengths`, `stepwise`) does not concern it.
         examples: texts, or pairs of texts or pictures, to verify with, by default lingxi's own.
         min_agreement: least share of equal answers; by default 1 for float32, 0.98 for float16 and
-            0.9 for int8.
+            int8_weights, 0.9 for int8, 0.8 for int8_static and mixed recipes, and 0.7 for int4.
         card: as of `lingxi.export.saved_model`.
 
     Returns:
@@ -80,14 +106,16 @@ def tflite(
     Raises:
         VerificationError: the artifact's answers differ from the task's; nothing is left behind.
         ValueError, OSError: bad arguments; a target that cannot be written.
+        ImportError: an extra that is not installed.
     """
-    if quantize not in QUANTIZATIONS:
-        raise ValueError(f"quantize must be one of {QUANTIZATIONS}, got {quantize!r}")
+    examples = _check_quantization(task, quantize, examples)
     card = model_card.make(task, card)
     gc.collect()  # TensorFlow's graphs of the export before hold each other
     if isinstance(task, FeatureMatcher):
-        if pairs or max_length is not None or stepwise:
-            raise ValueError("pairs, max_length and stepwise are for texts, not for pictures")
+        if pairs or max_length is not None or lengths is not None or stepwise:
+            raise ValueError(
+                "pairs, max_length, lengths and stepwise are for texts, not for pictures"
+            )
         return _of_frames(task, path, quantize, size, examples, min_agreement, card)
     if isinstance(task, MultiTask):
         raise ValueError(
@@ -114,16 +142,21 @@ def tflite(
             'input="ids": the file then takes token ids, and lingxi.export.load tokenizes for it'
         )
     path = _checked_path(path)
-    max_length = task.static_length(max_length)
+    if lengths is None:
+        lengths = [task.static_length(max_length)]
+    else:
+        lengths = _checked_lengths(task, lengths, max_length, input, quantize)
+    max_length = lengths[-1]
     float32 = in_precision(task, "float32")
 
     with atomic_path(path) as temporary:
         with _tokenizing_in_tflite(float32):
-            converted = _convert(float32, quantize, input, pairs, max_length, stepwise)
-        temporary.write_bytes(converted)
+            converted = _convert(float32, quantize, input, pairs, lengths, stepwise)
         facts = metadata.describe(
             task, quantize=quantize, input=input, pairs=pairs, max_length=max_length
         )
+        if len(lengths) > 1:
+            facts["lengths"] = lengths
         tokenizer = task.tokenizer
         if input == "text":
             facts["kernels"] = list(task.tflite_kernels())
@@ -131,6 +164,11 @@ def tflite(
         files = {}
         if input == "mediapipe":
             files, facts["inputs"] = mediapipe.files(task), mediapipe.INPUTS
+        converted = _quantized(converted, quantize, facts, tokenizer, examples)
+        model = flatbuffer.unpack(converted)
+        if input == "mediapipe":
+            mediapipe.add_metadata(model, task)
+        temporary.write_bytes(flatbuffer.pack(model))
         metadata.append(temporary, {**facts, "card": card}, tokenizer, files)
         report = verification.verify_unpublished(task, temporary, examples, min_agreement)
         if input == "mediapipe":
@@ -153,8 +191,10 @@ def _of_frames(task, path, quantize, size, examples, min_agreement, card):
     graph = graph.get_concrete_function(**task.frames_signature(1, *size))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([graph], module)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(_compact(_converted(converter, quantize, "pictures")))
         facts = metadata.describe(task, quantize=quantize, input="pictures", size=list(size))
+        converted = _converted(converter, quantize, "pictures")
+        converted = _quantized(converted, quantize, facts, None, examples)
+        temporary.write_bytes(flatbuffer.pack(flatbuffer.unpack(converted)))
         metadata.append(temporary, {**facts, "card": card})
         report = verification.verify_unpublished(task, temporary, examples, min_agreement)
         report = model_card.seal(temporary, report)
@@ -170,15 +210,89 @@ def _checked_path(path):
     return path
 
 
-def _convert(task, quantize, input, pairs, max_length, stepwise):
+def check_number_format(quantize):
+    """Raise ValueError or ImportError unless `tflite` can `quantize` so, whatever the task."""
+    if not isinstance(quantize, dict) and quantize not in QUANTIZATIONS:
+        raise ValueError(
+            f"quantize must be one of {QUANTIZATIONS}, or a mixed recipe such as "
+            f'{{"embedding": "int4", "*": "int8"}}; got {quantize!r}'
+        )
+    if quantize not in BY_CONVERTER:
+        quantization.check(quantize)
+
+
+def _check_quantization(task, quantize, examples):
+    """`examples` as a list, if they are a generator; raise unless `task` can be quantized so."""
+    check_number_format(quantize)
+    if quantize == "int8_static":
+        if hasattr(task, "stepwise") or isinstance(task, FeatureMatcher):
+            raise ValueError(
+                "int8_static is for tasks that read texts: loops of decoding, and matches of "
+                f"pictures, have values without known ranges; got a {type(task).__name__}. "
+                'Pass quantize="int8"'
+            )
+        if examples is None:
+            raise ValueError(
+                'quantize="int8_static" takes the ranges of activations from examples: pass '
+                "examples=[…], some hundred real ones"
+            )
+    return list(examples) if isinstance(examples, Iterator) else examples
+
+
+def _checked_lengths(task, lengths, max_length, input, quantize):
+    """`lengths` in rising order."""
+    if not isinstance(task, OF_WHOLE_TEXTS) or input == "mediapipe" or max_length is not None:
+        raise ValueError(
+            "lengths are for a classifier, regressor or embedder, input text or ids, and stand in "
+            f"place of max_length; got a {type(task).__name__}, input={input!r} and "
+            f"max_length={max_length}"
+        )
+    lengths = sorted({task.checked_max_length(length) for length in lengths})
+    if not lengths:
+        raise ValueError("lengths must hold at least one number of tokens, got none")
+    if quantize == "int8_static" and len(lengths) > 1:
+        raise ValueError(
+            'quantize="int8_static" takes one length, whose ranges the examples show; got '
+            f"lengths={lengths}"
+        )
+    return lengths
+
+
+def _convert(task, quantize, input, pairs, lengths, stepwise):
+    """The content of a file, in what the converter has of `quantize`."""
     arguments = task.tflite_arguments()
+    graphs = {}
+    for length in lengths:
+        name = "serving_default" if length == lengths[-1] else f"length_{length}"
+        graphs[name] = _graph(task, input, pairs, length, arguments)
+    if len(lengths) > 1 and input == "text":
+        graphs["num_tokens"] = _counting_graph(task, pairs, lengths[-1])
+    if stepwise:
+        graphs |= task.stepwise(task.tokenized_signature(1, lengths[-1]) | arguments)
+
+    # The converter writes a file without weights unless a tf.Module tracks the variables.
+    module = tf.Module()
+    module.variables_of_task = [weight.value for weight in task.weights]
+    if len(graphs) == 1:
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([*graphs.values()], module)
+        return _converted(converter, quantize, input)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            tf.saved_model.save(module, folder, signatures=graphs)
+        except tf.errors.OpError as error:
+            raise OSError(errno.EIO, error.message) from error
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(graphs))
+        return _converted(converter, quantize, input)
+
+
+def _graph(task, input, pairs, length, arguments):
+    """From what a file takes, padded to `length`, to answers."""
     if input == "text":
-        names = ("text", "pair") if pairs else ("text",)
-        signature = {name: tf.TensorSpec([1], tf.string, name=name) for name in names}
+        signature = _texts(pairs)
     elif input == "mediapipe":
-        signature = mediapipe.signature(max_length)
+        signature = mediapipe.signature(length)
     else:
-        signature = task.tokenized_signature(1, max_length)
+        signature = task.tokenized_signature(1, length)
 
     def answers(**given):
         told = {name: given.pop(name) for name in arguments}
@@ -190,39 +304,50 @@ def _convert(task, quantize, input, pairs, max_length, stepwise):
             return run(given)
         if input == "mediapipe":
             return mediapipe.answers(task, **given)
-        return task.serving_function(
-            **given, max_length=max_length, padding="max_length", answers=run
-        )
+        return task.serving_function(**given, max_length=length, padding="max_length", answers=run)
 
-    # The converter writes a file without weights unless a tf.Module tracks the variables.
-    module = tf.Module()
-    module.variables_of_task = [weight.value for weight in task.weights]
-    signature |= arguments
-    graphs = {"serving_default": tf.function(answers, autograph=False)}
-    graphs["serving_default"] = graphs["serving_default"].get_concrete_function(**signature)
-    if not stepwise:
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([*graphs.values()], module)
-        describe = None
-        if input == "mediapipe":
-            describe = functools.partial(mediapipe.add_metadata, task=task)
-        return _compact(_converted(converter, quantize, input), describe)
-    graphs |= task.stepwise(signature)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            tf.saved_model.save(module, folder, signatures=graphs)
-        except tf.errors.OpError as error:
-            raise OSError(errno.EIO, error.message) from error
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(graphs))
-        return _compact(_converted(converter, quantize, input))
+    return tf.function(answers, autograph=False).get_concrete_function(**signature, **arguments)
+
+
+def _counting_graph(task, pairs, length):
+    """From texts to how many tokens they have, at most `length`: int32 `[1]`."""
+
+    def count(text, pair=None):
+        inputs = task.tokenized(text, pair, length, "max_length")
+        return {"num_tokens": tf.reduce_sum(tf.cast(inputs["padding_mask"], tf.int32), axis=1)}
+
+    return tf.function(count, autograph=False).get_concrete_function(**_texts(pairs))
+
+
+def _texts(pairs):
+    """The signature of raw texts."""
+    names = ("text", "pair") if pairs else ("text",)
+    return {name: tf.TensorSpec([1], tf.string, name=name) for name in names}
 
 
 def _converted(converter, quantize, input):
     converter.allow_custom_ops = input == "text"  # TensorFlow Text's; never Flex
-    if quantize is not None:
+    if quantize in ("float16", "int8"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "float16":
         converter.target_spec.supported_types = [tf.float16]
     return converter.convert()
+
+
+def _quantized(content, quantize, facts, tokenizer, examples):
+    """`content` in what the converter has not of `quantize`.
+
+    Args:
+        facts, tokenizer: what its file carries.
+        examples: to calibrate with.
+    """
+    if quantize in BY_CONVERTER:
+        return content
+    content = quantization.prepared(content)
+    ranges = None
+    if quantize == "int8_static":
+        ranges = calibration.ranges(content, facts, tokenizer, examples)
+    return quantization.quantized(content, quantize, ranges)
 
 
 @contextlib.contextmanager
@@ -233,30 +358,3 @@ def _tokenizing_in_tflite(task):
         yield
     finally:
         task.tokenizer = tokenizer
-
-
-def _compact(model, describe=None):
-    """The same TFLite file with equal vectors stored once: most are the channels' zero points.
-
-    Args:
-        describe: adds metadata to a `ModelT`.
-    """
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
-    if describe is not None:
-        describe(model)
-    builder = _SharingBuilder()
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
-
-
-class _SharingBuilder(flatbuffers.Builder):
-    def __init__(self):
-        super().__init__()
-        self._offsets = {}
-
-    def CreateNumpyVector(self, x):
-        key = x.dtype, x.tobytes()
-        if key not in self._offsets:
-            self.Prep(_ALIGNMENT, x.nbytes)
-            self._offsets[key] = super().CreateNumpyVector(x)
-        return self._offsets[key]

@@ -12,7 +12,16 @@ from lingxi.tasks.multi_task import MultiTask
 
 # Least share of equal answers by default. Where the task itself is within TIE of giving the other
 # answer, either is right.
-MIN_AGREEMENT = {"float32": 1.0, "float16": 0.98, "bfloat16": 0.97, "int8": 0.9}
+MIN_AGREEMENT = {
+    "float32": 1.0,
+    "float16": 0.98,
+    "int8_weights": 0.98,
+    "bfloat16": 0.97,
+    "int8": 0.9,
+    "int8_static": 0.8,
+    "mixed": 0.8,
+    "int4": 0.7,
+}
 TIE = 1e-4
 MAX_DIFFERENCE = 1e-3  # of any number of a float32 artifact, unless `min_agreement` is given
 SHOWN = 20  # numbers of an answer, in a message
@@ -30,7 +39,8 @@ class Report:
     Attributes:
         path: of the artifact.
         format: "SavedModel" or "TFLite".
-        precision: "float32", "float16", "bfloat16" or "int8".
+        precision: "float32", "float16", "bfloat16", "int8", "int8_weights", "int8_static", "int4",
+            or "mixed" where layers differ.
         num_examples: texts compared.
         max_difference: largest absolute difference of any number, such as a probability.
         agreement: share of texts with the same answer, by all signatures.
@@ -151,6 +161,8 @@ def _verify(task, artifact, examples, min_agreement):
     agreement = artifact.agreement(errors.max(axis=0), TIE)
     difference = float(np.max([task.difference(expected, answers) for answers in found]))
     precision = facts.get("precision") or facts.get("quantize") or "float32"
+    if isinstance(precision, dict):
+        precision = "mixed"
     wanted = MIN_AGREEMENT[precision] if min_agreement is None else min_agreement
     if not np.isfinite(difference) or agreement < wanted:
         signature, worst = np.unravel_index(errors.argmax(), errors.shape)

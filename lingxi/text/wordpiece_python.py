@@ -61,10 +61,13 @@ class PythonWordPiece:
 
     def tokenize(self, text: str | bytes) -> list[int]:
         """The ids of one text, without special tokens."""
+        return [token_id for word in self.words(text) for token_id in self._pieces(word)]
+
+    def words(self, text: str | bytes) -> list[str]:
+        """The cleaned words of a text, each of which is cut by itself."""
         if isinstance(text, bytes):
             text = text.decode(errors="replace")  # BERT leaves out what this puts in
-        words = text.translate(self._cleaning).split(" ")
-        return [token_id for word in words if word for token_id in self._pieces(word)]
+        return [word for word in text.translate(self._cleaning).split(" ") if word]
 
     def __call__(
         self,
@@ -135,21 +138,27 @@ class PythonWordPiece:
         return ids, len(first) + 2
 
     def _split(self, word: str) -> tuple[int, ...]:
-        """The ids of a word: of the longest pieces that the vocabulary has, from left to right."""
-        if len(word) > MAX_CHARACTERS_PER_WORD:
-            return (self.unk_id,)
+        """The ids of a word."""
+        ids, is_whole = self.longest_pieces(word)
+        return tuple(ids) if is_whole else (self.unk_id,)
+
+    def longest_pieces(self, word: str) -> tuple[list[int], bool]:
+        """The ids of the longest pieces that the vocabulary has, from left to right.
+
+        And whether they make the whole word; else it has no piece that fits behind them.
+        """
         ids, start = [], 0
-        while start < len(word):
+        while start < len(word) <= MAX_CHARACTERS_PER_WORD:
             prefix = "##" if start else ""
             for end in range(min(len(word), start + self._longest), start, -1):
                 token_id = self._ids.get(prefix + word[start:end])
                 if token_id is not None:
                     break
             else:
-                return (self.unk_id,)
+                return ids, False
             ids.append(token_id)
             start = end
-        return tuple(ids)
+        return ids, start == len(word)
 
 
 class Cleaning(dict):

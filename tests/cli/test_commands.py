@@ -4,10 +4,9 @@ import io
 import json
 import math
 
-import numpy as np
 import pytest
 
-from lingxi.cli import evaluate, table_files
+from lingxi.cli import table_files
 
 FAST = ("--epochs", "1", "--batch_size", "4", "--max_length", "16")
 
@@ -133,29 +132,6 @@ def test_evaluate_names_the_line_of_an_unknown_label(lingxi, model, jsonl):
     data = jsonl({"text": "a", "label": "positive"}, {"text": "b", "label": "neutral"})
     outcome = lingxi("evaluate", "--model", model, "--data", data)
     assert "rows.jsonl:2: label 'neutral' is none of negative, positive" in outcome.err
-
-
-def test_measures_by_hand():
-    targets = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]], bool)
-    probabilities = np.array([[0.5, 0.4, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.3, 0.6, 0.1]])
-    report = evaluate.measure(targets, probabilities, ["a", "b", "c"], multi_label=False)
-    assert report["accuracy"] == 0.75
-    assert report["loss"] == pytest.approx(-np.mean(np.log([0.5, 0.2, 0.8, 0.6])))
-    assert report["labels"]["a"] == {
-        "precision": 1,
-        "recall": 0.5,
-        "f1": pytest.approx(2 / 3),
-        "support": 2,
-    }
-    assert report["labels"]["b"]["precision"] == pytest.approx(2 / 3)
-    assert report["labels"]["c"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
-    assert report["macro_f1"] == pytest.approx((2 / 3 + 4 / 5 + 0) / 3)
-
-    several = evaluate.measure(targets, probabilities, ["a", "b", "c"], multi_label=True)
-    assert several["accuracy"] == pytest.approx(10 / 12)
-    assert math.isfinite(several["loss"])
-    certain = evaluate.measure(targets, 1.0 - targets, ["a", "b", "c"], multi_label=True)
-    assert math.isfinite(certain["loss"])
 
 
 # predict
@@ -400,14 +376,6 @@ def test_embedders_are_trained_and_evaluated(lingxi, model, tmp_path):
     start = ("--preset", model, "--output", "refused")
     for command in (("train", "--task", "embed", *start), ("evaluate", "--model", "scored")):
         assert "--pair_column" in lingxi(*command, "--data", "pairs.csv").err
-
-
-def test_correlations_by_hand():
-    found = evaluate.correlations(np.array([1.0, 2.0, 2.0, 9.0]), np.array([0.0, 1.0, 3.0, 4.0]))
-    assert found["pearson"] == pytest.approx(np.corrcoef([1, 2, 2, 9], [0, 1, 3, 4])[0, 1])
-    assert found["spearman"] == pytest.approx(np.corrcoef([1, 2.5, 2.5, 4], [1, 2, 3, 4])[0, 1])
-    constant = evaluate.correlations(np.ones(3), np.arange(3.0))
-    assert constant == {"pearson": 0.0, "spearman": 0.0}
 
 
 def test_an_encoder_goes_on_with_its_pretraining(lingxi, model, tmp_path):

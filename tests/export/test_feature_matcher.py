@@ -103,7 +103,7 @@ def test_other_weights_are_noticed(saved_model, examples):
         ("tflite", {"max_length": 8}, "are for texts"),
         ("tflite", {"size": (60, 96)}, "multiples of 8"),
         ("tflite", {"size": (64,)}, "a height and a width"),
-        ("tflite", {"quantize": "int4"}, "quantize must be one of"),
+        ("tflite", {"quantize": "int2"}, "quantize must be one of"),
     ],
 )
 def test_bad_arguments_leave_nothing(matcher, tmp_path, form, options, message):

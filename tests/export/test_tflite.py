@@ -221,6 +221,52 @@ def test_a_shorter_max_length_cuts_the_texts(exported, classifier, input):
         assert report.signatures["serving_default"][0]["token_ids"] == "int32[1, 5]"
 
 
+# Several lengths
+
+
+LENGTHS = (8, 16, 32)
+
+
+@pytest.mark.parametrize("input", INPUTS)
+def test_the_shortest_length_that_holds_a_text_runs(exported, classifier, input):
+    path, _ = exported("tflite", input=input, lengths=LENGTHS)
+    artifact = export.load(path)
+    found, runner = [], artifact.graph.runner
+    artifact.graph.runner = lambda name: (found.append(name), runner(name))[1]
+    texts = ["good " * count for count in (1, 6, 7, 14, 15, 40)]  # and [CLS] and [SEP]
+    answers = matrix(artifact.classify(texts))
+    lengths = ["length_8"] * 2 + ["length_16"] * 2 + ["serving_default"] * 2
+    assert [name for name in found if name != "num_tokens"] == lengths
+    np.testing.assert_allclose(answers, matrix(classifier.classify(texts)), atol=1e-5)
+
+
+@pytest.mark.parametrize("input", INPUTS)
+def test_lengths_are_signatures(exported, classifier, input):
+    path, report = exported("tflite", input=input, lengths=LENGTHS)
+    wanted = {"length_8", "length_16", "serving_default"}
+    assert set(report.signatures) == wanted | ({"num_tokens"} if input == "text" else set())
+    assert max_difference(path, classifier, TEXTS) < 1e-5
+    if input == "ids":
+        assert report.signatures["length_8"][0]["token_ids"] == "int32[1, 8]"
+        assert report.signatures["serving_default"][0]["token_ids"] == "int32[1, 32]"
+    if input == "text":
+        assert text_runner(path) is not None  # the longest, for those who know of no lengths
+        count = InterpreterWithCustomOps(
+            model_path=str(path), custom_op_registerers=tflite_registrar.SELECT_TFTEXT_OPS
+        ).get_signature_runner("num_tokens")
+        assert count(text=as_bytes("a good film"))["num_tokens"].tolist() == [5]
+
+
+@pytest.mark.parametrize("quantize", [None, "int8", "int4"])
+def test_lengths_share_the_weights(exported, classifier, quantize):
+    """A second copy would add all of them; the graph, and rows of positions, are added."""
+    options = {} if quantize is None else {"quantize": quantize, "min_agreement": 0}
+    one = exported("tflite", input="ids", **options)[1].size
+    three = exported("tflite", input="ids", lengths=LENGTHS, **options)[1].size
+    bytes_of_weights = classifier.count_params() * {None: 4, "int8": 1, "int4": 0.5}[quantize]
+    assert three - one < 0.25 * bytes_of_weights + 40_000
+
+
 def test_a_multi_label_task(tiny_classifier, tmp_path):
     task = tiny_classifier(("a", "b", "c"), multi_label=True)
     report = export.tflite(task, tmp_path / "model.tflite")
@@ -238,7 +284,10 @@ def test_a_task_trained_in_mixed_precision(tiny_classifier, tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("a.tflite", {"quantize": "int4"}, "quantize must be one of .*got 'int4'"),
+        ("a.tflite", {"quantize": "int2"}, "quantize must be one of .*got 'int2'"),
+        ("a.tflite", {"lengths": [8, 33]}, "from 3 to 32 .*got 33"),
+        ("a.tflite", {"lengths": []}, "at least one number of tokens"),
+        ("a.tflite", {"lengths": [8], "max_length": 16}, "in place of max_length"),
         ("a.tflite", {"input": "strings"}, "input must be one of .*got 'strings'"),
         ("a.tflite", {"max_length": 33}, "from 3 to 32 .*got 33"),
         ("a.tflite", {"max_length": 2}, "from 3 to 32 .*got 2"),

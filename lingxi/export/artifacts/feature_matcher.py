@@ -17,11 +17,11 @@ class ExportedFeatureMatcher(Artifact):
 
     unit = "pair"
 
-    def match(self, image_a, image_b=None, verbose="auto"):
+    def match(self, image_a, image_b=None, planar=False, verbose="auto"):
         """As `FeatureMatcher.match`."""
         if image_b is not None:
-            return self.match([(image_a, image_b)], verbose=verbose)[0]
-        return matches_of(checked_pairs(image_a), self._answer, verbose)
+            return self.match([(image_a, image_b)], planar=planar, verbose=verbose)[0]
+        return matches_of(checked_pairs(image_a), self._answer, planar, verbose)
 
     def answers_to(self, pairs):
         """What the graph gives for pairs of pictures: arrays `[pairs, …]`."""
