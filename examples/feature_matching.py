@@ -49,7 +49,7 @@ def main():
     keras.utils.set_random_seed(1)
     photographs = lingxi.images.files_in(arguments.photographs)
     pictures = [*photographs, *lingxi.images.textures(TEXTURES)]
-    matcher = lingxi.tasks.FeatureMatcher.from_preset("loftr_tiny", max_size=320)
+    matcher = lingxi.tasks.FeatureMatcher.from_preset("loftr_tiny", threshold=0.05)
     matcher.compile(lingxi.training.AdamW(LEARNING_RATE, weight_decay=0.01, global_clipnorm=1.0))
     matcher.fit(
         pictures,
@@ -62,7 +62,8 @@ def main():
     )
     matcher.save_preset(RUN / "matcher")
 
-    matches = matcher.match(arguments.a, arguments.b)
+    # planar: as of a wall, a page, the ground from the air, or pictures taken from one place
+    matches = matcher.match(arguments.a, arguments.b, planar=True)
     print(f"{len(matches)} matches; the homography from a to b:\n{matches.homography()}")
     matches.save(RUN / "matches.png")
     print(f"drawn in {RUN / 'matches.png'}\n")
