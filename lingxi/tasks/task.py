@@ -197,12 +197,13 @@ class Task(keras.Model):
             steps = kwargs.get("steps_per_epoch") or text_data.steps_per_epoch(data)
             total = steps and epochs * steps
             chosen = chosen_schedule(total, schedule, warmup)
-            optimizer = self.default_optimizer(learning_rate, total, **chosen)
-            if layer_decay is not None:
-                optimizer.rate_factors = rate_factors(self, layer_decay)
-            self.compile(optimizer, technique=technique)
+            with self.distribute_strategy.scope():
+                optimizer = self.default_optimizer(learning_rate, total, **chosen)
+                if layer_decay is not None:
+                    optimizer.rate_factors = rate_factors(self, layer_decay)
+                self.compile(optimizer, technique=technique)
+                self._create_training_state()
             self._compiled_by_default = True
-            self._create_training_state()
         kwargs |= {
             "validation_data": validation_data,
             "epochs": epochs,
@@ -236,6 +237,12 @@ class Task(keras.Model):
             "have no divergence; train it without VirtualAdversarial and RDrop (Fgm, Pgd and "
             "FreeLb take every loss)"
         )
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Keras' own takes the mean of a batch over all replicas, and bools have none."""
+        if self._distribute_strategy is not None and not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self._create_training_state()
 
     def _create_training_state(self):
         """The variables of optimizer and metrics: made in the first step, it is traced twice."""

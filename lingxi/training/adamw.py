@@ -76,6 +76,8 @@ class AdamW(keras.optimizers.AdamW):
                 variable.assign(variable * (1.0 - rate * self.weight_decay))
 
     def _clip_gradients(self, grads):
+        if _ON_TENSORFLOW and tf.distribute.has_strategy():
+            grads = _of_all_replicas(grads)
         if not self.global_clipnorm or not self._fused():
             return super()._clip_gradients(grads)
         grads = [_without_duplicates(grad) for grad in grads]
@@ -83,6 +85,10 @@ class AdamW(keras.optimizers.AdamW):
         norm = tf.sqrt(2.0 * tf.add_n(squares))
         scale = self.global_clipnorm / tf.maximum(norm, self.global_clipnorm)
         return [_scaled(grad, scale) for grad in grads]
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        """Nothing: Keras would do it here, when each replica has clipped its own."""
+        return list(grads_and_vars)
 
     def get_config(self):
         return {**super().get_config(), "rate_factors": self.rate_factors}
@@ -98,6 +104,13 @@ class AdamW(keras.optimizers.AdamW):
 
 def _tensorflow_variable(variable):
     return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _of_all_replicas(grads):
+    """The sums of gradients over the replicas of a strategy."""
+    replica = tf.distribute.get_replica_context()
+    grads = [tf.convert_to_tensor(grad) for grad in grads]
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, grads)
 
 
 def _without_duplicates(grad):

@@ -4,6 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
 IGNORED = -100  # the label of padding, as in PyTorch
 
 
@@ -48,6 +51,8 @@ class TokenCrossEntropy(keras.losses.Loss):
 def token_mean(values, labels, sample_weight=None):
     """The mean over tokens whose label is not `IGNORED`: `[batch, seq]` to a scalar.
 
+    Under a `tf.distribute` strategy the means of all replicas add up to that of the whole batch.
+
     Args:
         sample_weight: `[batch]` or `[batch, seq]`.
     """
@@ -57,8 +62,18 @@ def token_mean(values, labels, sample_weight=None):
         if len(sample_weight.shape) == 1:
             sample_weight = ops.expand_dims(sample_weight, 1)
         weights = weights * sample_weight
-    total = ops.sum(weights)
+    total = _of_all_replicas(ops.sum(weights))
     return ops.sum(values * weights) / ops.where(total > 0, total, 1.0)
+
+
+def _of_all_replicas(total):
+    """The sum over the replicas of a `tf.distribute` strategy."""
+    if keras.backend.backend() != "tensorflow":
+        return total
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return total
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, total)
 
 
 @keras.saving.register_keras_serializable(package="lingxi")
