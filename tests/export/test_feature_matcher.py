@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from lingxi import export
 from lingxi.export import VerificationError
+from lingxi.images import read
 from tests.export.conftest import names
 from tests.tasks.matchers import new_matcher, pair, picture
 
@@ -60,6 +61,16 @@ def test_a_saved_model_takes_files_and_pictures_of_any_size(saved_model, matcher
     found = serve(**dict(zip(("image_a", "image_b"), files, strict=True)))
     assert found["points_a"].shape == found["points_b"].shape == (3, 64, 2)
     assert found["is_match"].numpy().any()
+
+
+def test_examples_of_any_depth_are_the_same_for_every_signature(saved_model):
+    artifact = export.load(saved_model.path)
+    shrunk = tf.image.resize(picture(120, 200), [97, 131]).numpy() / 255  # levels of no file
+    ((first, second),) = artifact.listed([(shrunk, picture())])
+    for example, given in ((first, shrunk), (second, picture())):
+        np.testing.assert_allclose(read(example), read(given), atol=1e-5)
+        decoded = read(tf.io.encode_png(example).numpy())
+        np.testing.assert_allclose(decoded, read(example), atol=2e-7)
 
 
 def test_a_tflite_file_has_builtin_operations_only_and_takes_any_picture(tflite, matcher):

@@ -48,7 +48,8 @@ class ExportedFeatureMatcher(Artifact):
         return examples.pictures()
 
     def listed(self, examples):
-        return checked_pairs(examples)
+        """Pairs of pictures as files of 16 bits hold them: every signature sees the same."""
+        return [tuple(_levels(read(picture)) for picture in p) for p in checked_pairs(examples)]
 
     def wanted(self, task, examples):
         answers = task.answers_to(examples, size=self.metadata.get("size"))
@@ -72,7 +73,11 @@ class ExportedFeatureMatcher(Artifact):
         return float(1.0 - np.mean(errors))
 
 
+def _levels(image):
+    """A picture as uint16."""
+    return np.round(65535.0 * np.asarray(image)).astype("uint16")
+
+
 def _png(image):
     """The contents of a file of 16 bits, `[1]`."""
-    levels = tf.cast(tf.round(65535.0 * image), tf.uint16)
-    return tf.expand_dims(tf.io.encode_png(levels), 0)
+    return tf.expand_dims(tf.io.encode_png(_levels(image)), 0)
