@@ -31,7 +31,7 @@ def main(_):
     texts = sentences(SENTENCES.value)
     parts = [texts[start : start + PART] for start in range(0, len(texts), PART)]
     if SIDE.value == "products":
-        turn = itertools.cycle([tokens_of_batches(part) for part in parts])
+        turn = itertools.cycle(tokens_of_batches(parts))
         call = products()
         take_turns(lambda: call(next(turn)))
         return
@@ -131,13 +131,15 @@ def transformers_tag():
     return call
 
 
-def tokens_of_batches(texts):
-    """How many tokens, without padding, the batches of texts sorted by length have."""
-    import lingxi
+def tokens_of_batches(parts):
+    """How many tokens, without padding, the batches of each part have, sorted by length."""
+    from lingxi.text import from_directory
+    from lingxi.zoo import preset
 
-    tokenizer = lingxi.tasks.TextEmbedder.from_preset(MODEL, load_weights=False).tokenizer
-    lengths = np.sort(tokenizer(texts, padding=None)["token_ids"].row_lengths().numpy())
-    return [int(lengths[i : i + BATCH_SIZE].sum()) for i in range(0, len(lengths), BATCH_SIZE)]
+    tokenizer = from_directory(preset.resolve(MODEL))
+    for texts in parts:
+        lengths = np.sort(tokenizer(texts, padding=None)["token_ids"].row_lengths().numpy())
+        yield [int(lengths[i : i + BATCH_SIZE].sum()) for i in range(0, len(lengths), BATCH_SIZE)]
 
 
 def products():

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from lingxi.layers import changed_embeddings
 from lingxi.training.losses import IGNORED, TokenCrossEntropy
-from lingxi.training.technique import Technique, dropout_states
+from lingxi.training.technique import Technique, check_positive, dropout_states
 
 
 @keras.saving.register_keras_serializable(package="lingxi")
@@ -30,7 +30,7 @@ class Fgm(Technique):
 
     def __init__(self, epsilon=1.0, weight=1.0):
         super().__init__()
-        _check_positive(epsilon=epsilon, weight=weight)
+        check_positive(epsilon=epsilon, weight=weight)
         self.epsilon = epsilon
         self.weight = weight
 
@@ -61,7 +61,7 @@ class Pgd(Technique):
 
     def __init__(self, epsilon=1.0, step_size=0.4, steps=3, weight=1.0):
         super().__init__()
-        _check_positive(epsilon=epsilon, step_size=step_size, steps=steps, weight=weight)
+        check_positive(epsilon=epsilon, step_size=step_size, steps=steps, weight=weight)
         self.epsilon = epsilon
         self.step_size = step_size
         self.steps = steps
@@ -103,7 +103,7 @@ class FreeLb(Technique):
 
     def __init__(self, epsilon=0.6, step_size=0.1, steps=3, seed=None):
         super().__init__()
-        _check_positive(epsilon=epsilon, step_size=step_size, steps=steps)
+        check_positive(epsilon=epsilon, step_size=step_size, steps=steps)
         self.epsilon = epsilon
         self.step_size = step_size
         self.steps = steps
@@ -157,7 +157,7 @@ class VirtualAdversarial(Technique):
 
     def __init__(self, epsilon=1.0, weight=1.0, iterations=1, xi=0.1, seed=None):
         super().__init__()
-        _check_positive(epsilon=epsilon, weight=weight, iterations=iterations, xi=xi)
+        check_positive(epsilon=epsilon, weight=weight, iterations=iterations, xi=xi)
         self.epsilon = epsilon
         self.weight = weight
         self.iterations = iterations
@@ -312,9 +312,3 @@ def _sum(first, second):
         tf.concat([first.indices, second.indices], axis=0),
         first.dense_shape,
     )
-
-
-def _check_positive(**values):
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be above 0, got {value}")

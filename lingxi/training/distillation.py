@@ -8,7 +8,7 @@ from keras import ops
 
 from lingxi.layers import Dense
 from lingxi.training.interception import intercepted
-from lingxi.training.losses import IGNORED
+from lingxi.training.losses import IGNORED, yes_or_no
 
 SMALLEST = 1e-9  # probability whose logarithm is taken
 LOWEST = -1e9  # score of a padded key
@@ -148,7 +148,7 @@ class Distiller(keras.Model):
         for targets, said, wanted in zip(*parts, strict=True):
             said, wanted = (ops.cast(z, "float32") for z in (said, _fixed(wanted)))
             if getattr(self.student, "multi_label", False):  # each label is yes or no
-                said, wanted = (ops.stack([z, ops.zeros_like(z)], axis=-1) for z in (said, wanted))
+                said, wanted = yes_or_no(said), yes_or_no(wanted)
             elif len(targets.shape) != len(said.shape) - 1:
                 raise ValueError(
                     f"the outputs of a {type(self.student).__name__}, of the shape {said.shape} "

@@ -78,12 +78,12 @@ class MagnitudePruning(keras.callbacks.Callback):
         for kernel in kernels:
             kernel.constraint = Mask(kernel)
         self._kernels = kernels
-        self._first = int(self.model.optimizer.iterations)
+        self._first = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
         self._changed = 0
         self.model.make_train_function(force=True)
 
     def on_train_batch_end(self, batch, logs=None):
-        step = int(self.model.optimizer.iterations) - self._first
+        step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations)) - self._first
         changes = min(step, self._last) // self.every + (step >= self._last)
         if step >= self.begin and changes > self._changed:
             self._changed = changes

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from lingxi.training.technique import Technique, dropout_states
+from lingxi.training.technique import Technique, check_positive, dropout_states
 
 
 @keras.saving.register_keras_serializable(package="lingxi")
@@ -23,8 +23,7 @@ class RDrop(Technique):
 
     def __init__(self, alpha=1.0):
         super().__init__()
-        if not alpha > 0:
-            raise ValueError(f"alpha must be above 0, got {alpha}")
+        check_positive(alpha=alpha)
         self.alpha = alpha
 
     def loss_and_gradients(self, model, x, y, sample_weight, scale_loss):

@@ -64,3 +64,10 @@ class Technique:
 def dropout_states(model):
     """The variables from which the layers of a model draw their dropout."""
     return [variable for variable in model.variables if variable.name == "seed_generator_state"]
+
+
+def check_positive(**values):
+    """Raise ValueError unless all are above 0."""
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}")
