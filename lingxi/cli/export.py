@@ -1,7 +1,8 @@
-"""Export a trained task as a SavedModel (servers) or a TFLite file (phones).
+"""Export a trained task as a SavedModel (servers), a TFLite (phones) or an ONNX file.
 
 The export takes raw text, tokenizer included, and its answers are compared with the task's. Tasks
-that read long texts in windows need --input ids for TFLite: lingxi then tokenizes for the file.
+that read long texts in windows need --input ids for TFLite: lingxi then tokenizes for the file, as
+it does for all ONNX files.
 
 lingxi export sweep writes a TFLite file in each number format to the directory --output, measures
 size, latency and, on --data, the quality of each, prints and draws them, and names the smallest
@@ -28,14 +29,14 @@ flags.DEFINE_string(
 flags.DEFINE_enum(
     "format",
     None,
-    ["saved_model", "tflite"],
+    ["saved_model", "tflite", "onnx"],
     "What to write; required, but for a sweep.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
     "output",
     None,
-    "`PATH` to write: a directory for saved_model and sweep, a file for tflite.",
+    "`PATH` to write: a directory for saved_model and sweep, else a file.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
@@ -123,7 +124,7 @@ flags.DEFINE_float(
     flag_values=FLAGS,
 )
 REQUIRED = ("model", "output")
-USAGE = "[sweep] --model DIR --format saved_model|tflite --output PATH [flags]"
+USAGE = "[sweep] --model DIR --format saved_model|tflite|onnx --output PATH [flags]"
 EXAMPLES = """
     lingxi export --model runs/comments --format saved_model --output serving/comments
     lingxi export --model runs/comments --format tflite --quantize int8 --output comments.tflite
@@ -144,8 +145,8 @@ _ONLY_FOR = {  # flag: for what
     "label_column": ("tflite", SWEEP),
     "modes": (SWEEP,),
     "max_drop": (SWEEP,),
-    "format": ("saved_model", "tflite"),
-    "min_agreement": ("saved_model", "tflite"),
+    "format": ("saved_model", "tflite", "onnx"),
+    "min_agreement": ("saved_model", "tflite", "onnx"),
 }
 
 
@@ -183,6 +184,8 @@ def run(arguments):
                 min_agreement=FLAGS.min_agreement,
                 **settings,
             )
+        elif form == "onnx":
+            report = export.onnx(task, FLAGS.output, min_agreement=FLAGS.min_agreement, **settings)
         else:
             settings |= {
                 "input": FLAGS.input,

@@ -1,4 +1,4 @@
-"""Show what is in a trained task, a TFLite file or a SavedModel.
+"""Show what is in a trained task, a TFLite or ONNX file or a SavedModel.
 
 Sizes and labels of a task; signatures, operators and number formats of an export, its bytes by
 component, and its card: what it was made of and how it was verified. Nothing is run. An export that
@@ -40,7 +40,7 @@ def run(arguments):
     path = pathlib.Path(arguments[0]).expanduser()
     saved_model = models.saved_model_directory(path)
     if path.is_file():
-        rows = _tflite(path)
+        rows = _onnx(path) if path.suffix == ".onnx" else _tflite(path)
     elif saved_model:
         rows = _saved_model(saved_model)
     else:
@@ -125,7 +125,7 @@ def _tflite(path):
 
     content = path.read_bytes()
     if not schema.Model.ModelBufferHasIdentifier(content, 0):
-        raise ValueError(f"{path} is not a TFLite file; inspect takes directories or .tflite")
+        raise ValueError(f"{path} is not a TFLite file; inspect takes directories, .tflite, .onnx")
     model = schema.Model.GetRootAs(content)
     types = _names(schema.TensorType)
     yield "format", "TensorFlow Lite"
@@ -281,6 +281,27 @@ def _items(table, name):
 
 def _names(enumeration):
     return {number: name for name, number in vars(enumeration).items() if name[0] != "_"}
+
+
+# An ONNX file: its protocol buffer, without an engine
+
+
+def _onnx(path):
+    components = list(_component_rows(path))
+    import onnx
+
+    model = onnx.load(path)
+    (version,) = (opset.version for opset in model.opset_import if not opset.domain)
+    yield "format", f"ONNX, operators of version {version}"
+    yield "size", _megabytes(path)
+    yield from components
+    for title, tensors in (("input", model.graph.input), ("output", model.graph.output)):
+        for tensor in tensors:
+            kind = onnx.TensorProto.DataType.Name(tensor.type.tensor_type.elem_type).lower()
+            sizes = (dim.dim_value or dim.dim_param for dim in tensor.type.tensor_type.shape.dim)
+            yield title, f"{tensor.name} {kind} [{', '.join(map(str, sizes))}]"
+    yield "operators", f"{len({node.op_type for node in model.graph.node})} of ONNX"
+    yield from _metadata(path)
 
 
 # A SavedModel: its protocol buffer, without loading it

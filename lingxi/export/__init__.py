@@ -1,7 +1,7 @@
 """From a trained task to artifacts that take raw text, each proven equal to its task.
 
-What writes and verifies them is imported when first asked for: to `load` a TFLite file, neither
-Keras nor TensorFlow needs to be there.
+What writes and verifies them is imported when first asked for: to `load` a TFLite or ONNX file,
+neither Keras nor TensorFlow needs to be there.
 """
 
 import importlib
@@ -14,6 +14,7 @@ _HOMES = {
     "Report": "verification",
     "VerificationError": "verification",
     "huggingface": "huggingface",
+    "onnx": "onnx",
     "saved_model": "saved_model",
     "sweep": "sweep",
     "tflite": "tflite",

@@ -26,6 +26,7 @@ ARTIFACTS = {  # task in the metadata: module of `lingxi.export.artifacts`, and 
     "Translator": ("generation", "ExportedTranslator"),
 }
 RUNTIMES = {  # format: module of `lingxi.export`, and class
+    "ONNX": ("onnx_graph", "OnnxGraph"),
     "SavedModel": ("saved_model_graph", "SavedModelGraph"),
     "TFLite": ("graphs", "TFLiteGraph"),
 }
@@ -37,8 +38,8 @@ def load(path):
     That of a `MultiTask` has one artifact for each head: `load(path)["names"].tag(texts)`.
 
     Args:
-        path: a TFLite file, the directory of one version of a SavedModel, or the directory of its
-            versions (the highest is taken).
+        path: a TFLite or ONNX file, the directory of one version of a SavedModel, or the directory
+            of its versions (the highest is taken).
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -54,7 +55,8 @@ def load(path):
         raise ValueError(
             f"{path} is a {facts['task']}; this version of lingxi knows {', '.join(ARTIFACTS)}"
         )
-    runtime, name = RUNTIMES["TFLite" if path.is_file() else "SavedModel"]
+    form = facts.get("format", "TFLite" if path.is_file() else "SavedModel")
+    runtime, name = RUNTIMES[form]
     graph = getattr(importlib.import_module(f"lingxi.export.{runtime}"), name)
     return of_task(path, facts, graph(path, facts))
 
@@ -90,7 +92,7 @@ class Artifact:
     Attributes:
         path: of the file or directory.
         metadata: what it says of itself, a dict.
-        graph: a `SavedModelGraph` or a `TFLiteGraph`.
+        graph: a `SavedModelGraph`, a `TFLiteGraph` or an `OnnxGraph`.
     """
 
     unit = "text"  # what it answers to, in messages
@@ -130,9 +132,10 @@ class Artifact:
         return self.graph.run_ids(self.tokenized(texts, pairs), **options)
 
     def tokenized(self, texts, pairs):
-        """What a graph of token ids takes, of the length that it has."""
+        """What a graph of token ids takes, of the length that it has, if it has one."""
         max_length = self.metadata["max_length"]
-        return self.graph.encoder(texts, pairs, max_length=max_length, padding="max_length")
+        padding = self.metadata.get("padding", "max_length")
+        return self.graph.encoder(texts, pairs, max_length=max_length, padding=padding)
 
     def answers_to(self, texts):
         """What the graph gives for raw texts: arrays `[examples, …]`, as the task's `answers_to`.

@@ -9,18 +9,20 @@ from lingxi.export import metadata
 COMPONENTS = ("embeddings", "layers", "tokenizer", "graph", "metadata")
 LOOKUPS = {"GATHER", "EMBEDDING_LOOKUP"}  # of TFLite: what reads rows of an embedding table
 WEIGHTS = {"FLOAT32", "FLOAT16", "BFLOAT16", "INT8", "UINT8", "INT4", "INT2"}
+NO_ONNX = "to look into an ONNX file: pip install 'lingxi[onnx]'"
 LARGE = 1000  # bytes of a constant in a SavedModel; if it holds no floats it is a vocabulary's
 
 
 def sizes(path):
-    """`{component: bytes}` of a TFLite file or of one version of a SavedModel; they add up to it.
+    """`{component: bytes}` of a TFLite or ONNX file or of one version of a SavedModel: all of it.
 
     Embeddings and layers are weights; the tokenizer is its vocabulary and tables, in the graph or
     packed beside it; the graph is everything else that runs.
     """
     path = pathlib.Path(path)
     found = dict.fromkeys(COMPONENTS, 0)
-    total = (_of_saved_model if path.is_dir() else _of_tflite)(path, found)
+    of_file = _of_onnx if path.suffix == ".onnx" else _of_tflite
+    total = (_of_saved_model if path.is_dir() else of_file)(path, found)
     found["graph"] = total - sum(found.values())
     return found
 
@@ -31,14 +33,8 @@ def sizes(path):
 def _of_tflite(path, found):
     from ai_edge_litert import schema_py_generated as schema
 
+    _measure_packed(path, found)
     content = path.read_bytes()
-    length = len(content)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            length = metadata.model_length(archive)
-            packed = [e for e in archive.infolist() if e.filename != metadata.METADATA_NAME]
-            found["tokenizer"] = sum(entry.file_size for entry in packed)
-        found["metadata"] = len(content) - length - found["tokenizer"]
     model = schema.Model.GetRootAs(content)
     types = {number: name for name, number in vars(schema.TensorType).items()}
     operators = {number: name for name, number in vars(schema.BuiltinOperator).items()}
@@ -64,6 +60,16 @@ def _of_tflite(path, found):
     return len(content)
 
 
+def _measure_packed(path, found):
+    """The files behind the model."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            packed = [e for e in archive.infolist() if e.filename != metadata.METADATA_NAME]
+            found["tokenizer"] = sum(entry.file_size for entry in packed)
+            size = path.stat().st_size - metadata.model_length(archive)
+        found["metadata"] = size - found["tokenizer"]
+
+
 def _readers(graph, model, operators):
     """Tensors whose rows are looked up, and tensors that the tokenizer's custom operators read."""
     looked_up, tokenizing, converted = set(), set(), {}
@@ -86,6 +92,24 @@ def _constant(buffer):
     if buffer.DataLength():
         return buffer.DataAsNumpy().__array_interface__["data"][0], buffer.DataLength()
     return -buffer.Offset(), buffer.Size()
+
+
+# An ONNX file: a constant is an embedding if its rows are gathered
+
+
+def _of_onnx(path, found):
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError(NO_ONNX) from error
+    _measure_packed(path, found)
+    graph = onnx.load(path).graph
+    looked_up = {node.input[0] for node in graph.node if node.op_type == "Gather"}
+    for constant in graph.initializer:
+        if onnx.TensorProto.DataType.Name(constant.data_type) in WEIGHTS | {"FLOAT"}:
+            is_table = constant.name in looked_up and len(constant.dims) > 1
+            found["embeddings" if is_table else "layers"] += constant.ByteSize()
+    return path.stat().st_size
 
 
 # A SavedModel: variables by their names, constants by their types

@@ -5,8 +5,6 @@ not inside, and to draw.
 """
 
 import functools
-import tempfile
-import zipfile
 
 import numpy as np
 from ai_edge_litert.interpreter import (
@@ -15,15 +13,12 @@ from ai_edge_litert.interpreter import (
     OpResolverType,
 )
 
-from lingxi import text
 from lingxi.answers.batches import stacked
-from lingxi.export import metadata
 from lingxi.export.kernels import registerers
-from lingxi.text.bert_files import VOCABULARY
-from lingxi.text.wordpiece_python import PythonWordPiece
+from lingxi.export.packed_tokenizer import PackedTokenizer
 
 
-class TFLiteGraph:
+class TFLiteGraph(PackedTokenizer):
     """The signature of a TFLite file written by `lingxi.export.tflite`, and its tokenizer."""
 
     def __init__(self, path, facts, num_threads=None):
@@ -52,33 +47,6 @@ class TFLiteGraph:
         if self.kernels is None:
             return Interpreter(**options)
         return InterpreterWithCustomOps(registerers(self.kernels), **options)
-
-    @functools.cached_property
-    def encoder(self):
-        """From texts to token ids; of WordPiece in plain Python, else `tokenizer`."""
-        folder = zipfile.Path(self.path)
-        if (folder / VOCABULARY).exists():
-            return PythonWordPiece.from_directory(folder)
-        return self.tokenizer
-
-    @functools.cached_property
-    def tokenizer(self):
-        """The `lingxi.text.Tokenizer`, which needs TensorFlow; None where the file has it inside.
-
-        Raises:
-            ImportError: there is no TensorFlow.
-        """
-        if self.path is None:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            metadata.extract(self.path, folder)
-            try:
-                return text.from_directory(folder)
-            except ImportError as error:
-                raise ImportError(
-                    f"{self.path} carries a tokenizer that runs in TensorFlow: pip install "
-                    "tensorflow-text (only WordPiece needs none)"
-                ) from error
 
     def run(self, texts, pairs=None, **options):
         """A dict of arrays `[batch, …]` for texts `[batch]`, one after the other."""

@@ -1,7 +1,8 @@
 """What an artifact says of itself, the checksums of all that it holds, and the files in it.
 
 In a SavedModel these files lie in `assets.extra/`. In a TFLite file they are a zip archive behind
-the model, where TFLite's own metadata keeps its associated files: interpreters ignore it.
+the model, where TFLite's own metadata keeps its associated files: interpreters ignore it. In an
+ONNX file they are the same archive, as a field of the protocol buffer that engines skip.
 """
 
 import hashlib
@@ -77,7 +78,7 @@ def read(path):
         raise ValueError(f"{path} is damaged: {error}. Export or copy it again") from error
     raise ValueError(
         f"{path} is not an artifact of lingxi, or cut off: it has no {METADATA_NAME}. Accepted: a "
-        "file that lingxi.export.tflite wrote, or a directory that lingxi.export.saved_model wrote"
+        "file that lingxi.export.tflite or onnx wrote, or a directory that saved_model wrote"
     )
 
 

@@ -38,7 +38,7 @@ class Report:
 
     Attributes:
         path: of the artifact.
-        format: "SavedModel" or "TFLite".
+        format: "SavedModel", "TFLite" or "ONNX".
         precision: "float32", "float16", "bfloat16", "int8", "int8_weights", "int8_static", "int4",
             or "mixed" where layers differ.
         num_examples: texts compared.
@@ -180,7 +180,7 @@ def _verify(task, artifact, examples, min_agreement):
     path = artifact.path
     return Report(
         path=path,
-        format="TFLite" if path.is_file() else "SavedModel",
+        format=facts.get("format", "TFLite" if path.is_file() else "SavedModel"),
         precision=precision,
         num_examples=len(examples),
         max_difference=difference,
