@@ -14,6 +14,7 @@ from lingxi.training.losses import IGNORED
 
 SHUFFLE_BUFFER = 10_000  # examples, of a data set of single texts
 SORT_WINDOW = 50  # batches within which shuffled texts are sorted by length
+LENGTH_STEP = 16 if keras.backend.backend() == "jax" else 1  # JAX compiles anew for each length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +149,8 @@ class LengthBucketedBatches(Batches):
     def __getitem__(self, index):
         rows = self.rows[index]
         starts, lengths = self.splits[rows], np.diff(self.splits)[rows]
-        column = np.arange(lengths.max())  # [seq]
+        length = math.ceil(lengths.max() / LENGTH_STEP) * LENGTH_STEP
+        column = np.arange(min(length, self.longest))  # [seq]
         real = column < lengths[:, np.newaxis]  # [batch, seq]
         position = np.where(real, starts[:, np.newaxis] + column, 0)
 

@@ -15,6 +15,7 @@ import numpy as np
 from absl import logging
 
 from lingxi.files import atomic_path
+from lingxi.training.distribution import whole
 
 STATE_NAME = "state.json"
 TENSORS_NAME = "tensors.safetensors"
@@ -293,7 +294,7 @@ def _safetensors(tensors):
     yield len(text).to_bytes(8, "little")
     yield text
     for tensor in tensors.values():
-        array = np.ascontiguousarray(keras.ops.convert_to_numpy(tensor))
+        array = np.ascontiguousarray(whole(tensor))
         yield array.reshape(-1).view(np.uint8)
 
 

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 from absl import logging
 
-from lingxi.training.checkpoints import Checkpoints, numbered
+from lingxi.training.checkpoints import Checkpoint, Checkpoints, numbered
+from lingxi.training.distribution import agreed, is_first_process, is_in_parts, num_processes, whole
 
 STATES = {  # what a callback of Keras knows that is not among its arguments
     "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch", "best_weights"),
@@ -23,16 +24,16 @@ STATES = {  # what a callback of Keras knows that is not among its arguments
 def run_seed(resume, seed):
     """The seed of a training that may be resumed: the one given, else that of its checkpoints.
 
-    Without either one is drawn, so that it can be written down; it depends on
-    `keras.utils.set_random_seed`.
+    Without either one is drawn, so that it can be written down, or that all processes have the
+    same; it depends on `keras.utils.set_random_seed`.
 
     Args:
         resume: as of `fit`; None leaves `seed` as it is.
     """
-    if resume is None or seed is not None:
+    if seed is not None or (resume is None and num_processes() == 1):
         return seed
-    known = Checkpoints.at(resume).seed()
-    return int(np.random.randint(2**31)) if known is None else known
+    known = None if resume is None else Checkpoints.at(resume).seed()
+    return agreed(int(np.random.randint(2**31)) if known is None else known)
 
 
 def fit_resumably(
@@ -69,11 +70,11 @@ def fit_resumably(
         FloatingPointError: the loss or a weight is no longer a finite number.
         OSError: a checkpoint cannot be written.
     """
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() not in ("tensorflow", "jax"):
         raise NotImplementedError(
-            "resume needs the TensorFlow backend, but Keras runs on "
-            f"{keras.backend.backend()}: set KERAS_BACKEND=tensorflow, or train without resume and "
-            "with keras.callbacks.BackupAndRestore, which goes on from the last epoch"
+            "resume needs the TensorFlow or the JAX backend, but Keras runs on "
+            f"{keras.backend.backend()}: set KERAS_BACKEND, or train without resume and with "
+            "keras.callbacks.BackupAndRestore, which goes on from the last epoch"
         )
     steps = steps_per_epoch or source.num_batches
     if steps is None:
@@ -98,8 +99,7 @@ def fit_resumably(
     run = {"epochs": epochs, "settings": settings, "optimizer": optimizer}
     run = json.loads(json.dumps(run, default=repr))  # as it is read again
 
-    checkpoints.clean()
-    start = checkpoints.newest(lambda found: not found.state["finished"] or not _lasts(found, run))
+    start = _start(checkpoints, run)
     if start is not None:
         _check_same(start, run, checkpoints)
         if start.state["finished"]:
@@ -125,7 +125,7 @@ class ResumableCallbacks(keras.callbacks.CallbackList):
     """The callbacks of a training, which is written to checkpoints after them and restored.
 
     Steps that a checkpoint has behind it are counted anew, but neither read nor trained, and no
-    callback sees them.
+    callback sees them. Of several processes the first one writes; they restore what it reads.
 
     Args:
         callbacks: of the user. The state of those of Keras in `STATES` is part of a checkpoint, and
@@ -151,6 +151,7 @@ class ResumableCallbacks(keras.callbacks.CallbackList):
         self.logs = {}  # of the last epoch
         self.skipped = 0  # steps of this epoch that a checkpoint has behind it
         self.train_metrics = None  # while a validation uses the variables
+        self.in_parts = any(map(is_in_parts, self._model.variables))
         if start is not None:
             for name in ("epoch", "step", "taken", "logs"):
                 setattr(self, name, start.state[name])
@@ -181,14 +182,14 @@ class ResumableCallbacks(keras.callbacks.CallbackList):
         if batch < self.skipped:
             return
         self.step = batch + 1
-        self.taken += self.model.steps_per_execution
+        self.taken += self._model.steps_per_execution  # JAX writes all state to `model`
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
             self._fail(f"the loss is {loss}")
         try:
             super().on_train_batch_end(batch, logs)
         except KeyboardInterrupt:
-            self.save()
+            self._save_alone()
             raise
         if self._is_due():
             self.save()
@@ -201,7 +202,7 @@ class ResumableCallbacks(keras.callbacks.CallbackList):
         try:
             super().on_test_batch_end(batch, logs)
         except KeyboardInterrupt:
-            self.save()
+            self._save_alone()
             raise
 
     def on_epoch_end(self, epoch, logs=None):
@@ -216,8 +217,10 @@ class ResumableCallbacks(keras.callbacks.CallbackList):
 
     def save(self, finished=False):
         """Write a checkpoint of what is now."""
+        if not (is_first_process() or self.in_parts):
+            return
         for variable in self.model.trainable_variables:
-            if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+            if not np.isfinite(whole(variable)).all():
                 self._fail(f"{variable.path} has values that are not finite")
         tensors = {
             numbered(group, index): variable
@@ -239,6 +242,10 @@ class ResumableCallbacks(keras.callbacks.CallbackList):
                 for i, callback in enumerate(self.callbacks)
             ],
         }
+        if not is_first_process():
+            for tensor in tensors.values():
+                whole(tensor)  # as the first one does, which needs our parts
+            return
         try:
             self.checkpoints.write(state, tensors)
         except OSError as error:
@@ -247,6 +254,11 @@ class ResumableCallbacks(keras.callbacks.CallbackList):
                 f"training stopped {self._place()}: {error.strerror}. {self._how_to_go_on()}",
             ) from error
         self._written()
+
+    def _save_alone(self):
+        """Write a checkpoint, unless processes that know of no interrupt have parts of it."""
+        if not self.in_parts:
+            self.save()
 
     def _variables(self):
         model = self.model
@@ -260,9 +272,10 @@ class ResumableCallbacks(keras.callbacks.CallbackList):
 
     def _is_due(self):
         every, seconds = self.checkpoints.every_steps, self.checkpoints.every_seconds
-        return (every is not None and self.taken - self._taken_then >= every) or (
+        due = (every is not None and self.taken - self._taken_then >= every) or (
             seconds is not None and time.monotonic() - self._time >= seconds
         )
+        return agreed(due) if self.in_parts else due
 
     def _restore(self):
         start, optimizer = self.start, self.model.optimizer
@@ -286,12 +299,13 @@ class ResumableCallbacks(keras.callbacks.CallbackList):
         model, train = self.model, self.model.train_function
         left, logs = self.skipped // model.steps_per_execution, model.get_metrics_result()
 
-        def skip(iterator):
+        def skip(*arguments):
             nonlocal left
             left -= 1
             if not left:
                 model.train_function = train
-            return logs
+            state = arguments[:-1]  # before the iterator, on JAX
+            return (logs, *state) if state else logs
 
         model.train_function = skip
 
@@ -317,6 +331,18 @@ class ResumableCallbacks(keras.callbacks.CallbackList):
             f"The checkpoint {newest.path} is whole: fit(…, resume=…) with the same arguments goes "
             "on from it."
         )
+
+
+def _start(checkpoints, run):
+    """The checkpoint that a training begins from, or None: that which the first process finds."""
+    start = None
+    if is_first_process():
+        checkpoints.clean()
+        start = checkpoints.newest(lambda f: not f.state["finished"] or not _lasts(f, run))
+    name = agreed(start and start.path.name)
+    if name is not None and start is None:
+        return Checkpoint.read(checkpoints.directory / name)
+    return start
 
 
 def _lasts(found, run):
