@@ -18,7 +18,8 @@ from common import describe_machine, sst2
 PRESET, LABELS, LENGTH, BATCH, RATE = "minilm_l6_en_uncased", ["negative", "positive"], 64, 32, 5e-5
 NAMES = [
     *("plain", "cosine", "layer_decay", "weight_average", "moving_average", "label_smoothing"),
-    *("focal_loss", "fgm", "pgd", "freelb", "virtual", "r_drop"),
+    *("focal_loss", "fgm", "pgd", "freelb", "virtual", "r_drop", "mixup", "cutoff"),
+    *("augmentation", "keyboard_noise"),
 ]
 TECHNIQUES = flags.DEFINE_list("technique", ["all"], f"what to run, of {', '.join(NAMES)}; or all")
 TEXTS = flags.DEFINE_integer("texts", 1000, "of the training", lower_bound=BATCH)
@@ -46,7 +47,7 @@ def train(name, seed, dev):
     import keras
     import numpy as np
 
-    from lingxi import training
+    from lingxi import text, training
     from lingxi.tasks import TextClassifier
 
     texts, labels = sst2("train")
@@ -62,6 +63,12 @@ def train(name, seed, dev):
         "freelb": training.FreeLb(epsilon=0.6, step_size=0.2, steps=3, seed=seed),
         "virtual": training.VirtualAdversarial(epsilon=1.0, seed=seed),
         "r_drop": training.RDrop(alpha=1.0),
+        "mixup": training.Mixup(seed=seed),
+        "cutoff": training.Cutoff(seed=seed),
+    }
+    augmentation = {
+        "augmentation": [text.RandomDeletion(0.1), text.RandomSwap(0.1)],
+        "keyboard_noise": text.KeyboardNoise(0.05),
     }
     schedule = {"cosine": "cosine", "weight_average": "constant"}
 
@@ -81,6 +88,7 @@ def train(name, seed, dev):
         epochs=EPOCHS.value,
         batch_size=BATCH,
         seed=seed,
+        augmentation=augmentation.get(name),
         callbacks=[clock, *averages],
         verbose=0,
     )

@@ -7,7 +7,7 @@ import importlib
 
 __version__ = "0.1.0"
 
-_ROOMS = ("cli", "export", "images", "layers", "tasks", "text", "training", "zoo")
+_ROOMS = ("cli", "data", "export", "images", "layers", "report", "tasks", "text", "training", "zoo")
 
 
 def __getattr__(name):

@@ -42,14 +42,11 @@ def read(path, verb, facts, columns):
             "an embedder is measured on pairs of texts and their similarities: name the column of "
             "the second texts by --pair_column"
         )
+    options = {"label_kind": "number"}
+    if verb == "classify":
+        kind = "names" if facts["multi_label"] else "name"
+        options = {"label_kind": kind, "labels": facts["labels"]}
     examples = table_files.read(
-        path,
-        columns.text_column,
-        columns.pair_column,
-        columns.label_column,
-        verb == "classify" and facts["multi_label"],
+        path, columns.text_column, columns.pair_column, columns.label_column, **options
     )
-    if verb != "classify":
-        return examples.texts, examples.numbers()
-    examples.check_labels(facts["labels"])
     return examples.texts, examples.labels

@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "export",
     "list": "list_presets",
     "inspect": "inspect_model",
+    "report": "report",
     "verify": "verify",
     "tokenizer": "tokenizer",
 }

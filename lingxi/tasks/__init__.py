@@ -3,6 +3,7 @@
 from lingxi.answers.classification import Classification
 from lingxi.answers.generation import Generation
 from lingxi.answers.retrieval import Hit
+from lingxi.tasks.back_translation import back_translate
 from lingxi.tasks.feature_matcher import FeatureMatcher, Matches
 from lingxi.tasks.loading import load
 from lingxi.tasks.masked_language_model import Filling, MaskedLanguageModel
@@ -44,6 +45,7 @@ __all__ = [
     "TextRegressor",
     "TokenClassifier",
     "Translator",
+    "back_translate",
     "few_shot",
     "load",
 ]

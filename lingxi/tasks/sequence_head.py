@@ -6,8 +6,12 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from lingxi.data import TableStream
 from lingxi.layers import Dense, get_activation
+from lingxi.tasks import text_data
 from lingxi.tasks.task import Task, run_batches
+from lingxi.tasks.text_batches import TextBatches, augmented_dataset, checked_augmentation
+from lingxi.training import run_seed
 from lingxi.zoo import Bert, checkpoint
 from lingxi.zoo.huggingface.classifier import CLASSIFIERS
 
@@ -69,6 +73,74 @@ class SequenceHead(Task):
                 x = self.head_dropout(x, training=training)
             x = self.hidden(x)
         return self.head(self.head_dropout(x, training=training))
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        validation_data=None,
+        epochs=1,
+        batch_size=None,
+        class_weight=None,
+        sample_weight=None,
+        shuffle=True,
+        seed=None,
+        augmentation=None,
+        resume=None,
+        **kwargs,
+    ):
+        """Train on raw texts, or tokenized inputs, or a `lingxi.data.TableStream`.
+
+        Args:
+            augmentation: a `lingxi.text.Augmentation`, or a list of them: what the training texts
+                go through in every epoch, never those to validate on.
+            x, y, …: see the task.
+
+        Raises:
+            TypeError: texts to augment are none, or tokenized already.
+        """
+        if augmentation is not None:
+            seed = run_seed(resume, seed)
+            options = {"batch_size": batch_size, "seed": seed}
+            x = self._augmented(x, y, sample_weight, augmentation, shuffle, options)
+            y = sample_weight = None
+        if isinstance(validation_data, TableStream):
+            validation_data = self._batches(validation_data, None, batch_size, "sorted")["x"]
+        return super().fit(
+            x,
+            y,
+            validation_data,
+            epochs,
+            batch_size,
+            class_weight,
+            sample_weight,
+            shuffle,
+            seed,
+            resume=resume,
+            **kwargs,
+        )
+
+    def _augmented(self, x, y, sample_weight, augmentation, shuffle, options):
+        """A data set of the texts in `x`, changed anew in every epoch."""
+        augmentation = checked_augmentation(augmentation)
+        if isinstance(x, tf.data.Dataset):
+            return augmented_dataset(x, augmentation, shuffle=shuffle, **options)
+        options |= {"augmentation": augmentation, "order": "shuffled" if shuffle else "given"}
+        if isinstance(x, TableStream):
+            return TextBatches.of_stream(self, x, **options).dataset()
+        if not text_data.is_raw(x):
+            raise TypeError(f"augmentation changes raw texts, but x is {type(x)}: pass the texts")
+        if y is None:
+            raise ValueError(f"raw texts need their {self.target}s: pass y")
+        return TextBatches.of_texts(self, x, y, sample_weight, **options).dataset()
+
+    def _batches(self, x, y, batch_size, order, sample_weight=None, seed=None):
+        if not isinstance(x, TableStream):
+            return super()._batches(x, y, batch_size, order, sample_weight, seed)
+        if y is not None or sample_weight is not None:
+            raise ValueError("a TableStream has its own labels: pass neither y nor sample_weight")
+        options = {"batch_size": batch_size, "order": order, "seed": seed}
+        return {"x": TextBatches.of_stream(self, x, **options).dataset()}
 
     def fit_head(
         self,

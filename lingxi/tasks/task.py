@@ -1,5 +1,8 @@
 """What every task shares: a backbone and its tokenizer, training on raw data, presets."""
 
+import collections
+import concurrent.futures
+import contextlib
 import functools
 import numbers
 import os
@@ -13,7 +16,15 @@ from lingxi.answers.batches import split_pairs
 from lingxi.answers.progress import progress
 from lingxi.tasks import text_data
 from lingxi.tasks.fine_tuning import LEARNING_RATE, chosen_schedule, default_optimizer
-from lingxi.training import Checkpoints, Technique, fit_resumably, run_seed
+from lingxi.training import (
+    Checkpoints,
+    ProgressBar,
+    Technique,
+    fit_resumably,
+    is_first_process,
+    run_seed,
+    split_rows,
+)
 from lingxi.training import layer_decay as rate_factors
 from lingxi.zoo import preset
 
@@ -21,6 +32,8 @@ TOKENIZERS = {
     kind.__name__: kind
     for kind in (text.ByteBpeTokenizer, text.SentencePieceTokenizer, text.WordPieceTokenizer)
 }
+
+AT_ONCE = 2  # batches: where small operations of one leave cores idle, the other works
 
 
 class Task(keras.Model):
@@ -117,7 +130,8 @@ class Task(keras.Model):
             )
         self._compiled_by_default = False
         self.technique = technique
-        kwargs.setdefault("jit_compile", False)  # shapes vary: XLA would compile for each
+        # Shapes vary, and XLA compiles for each; without it JAX would run every operation alone.
+        kwargs.setdefault("jit_compile", keras.backend.backend() == "jax")
         super().compile(
             optimizer=self.default_optimizer() if optimizer is None else optimizer,
             loss=self.default_loss() if loss is None else loss,
@@ -197,7 +211,7 @@ class Task(keras.Model):
             steps = kwargs.get("steps_per_epoch") or text_data.steps_per_epoch(data)
             total = steps and epochs * steps
             chosen = chosen_schedule(total, schedule, warmup)
-            with self.distribute_strategy.scope():
+            with self._strategy_scope():
                 optimizer = self.default_optimizer(learning_rate, total, **chosen)
                 if layer_decay is not None:
                     optimizer.rate_factors = rate_factors(self, layer_decay)
@@ -209,18 +223,27 @@ class Task(keras.Model):
             "epochs": epochs,
             "class_weight": class_weight,
         }
+        if not is_first_process():
+            kwargs["verbose"] = 0
+        on_jax = keras.backend.backend() == "jax"  # where Keras would begin a pass over the data
+        if not self.optimizer.built and (on_jax or resume is not None):
+            self._create_training_state()
+        if self._shows_speed(**kwargs):
+            own = keras.tree.flatten(kwargs.get("callbacks") or [])
+            kwargs["callbacks"] = [*own, ProgressBar()]
         if resume is None:
             return super().fit(**data, **kwargs)
-        if not self.optimizer.built:
-            self._create_training_state()
         source = text_data.source_of_fit(data, shuffle, seed)
         kwargs["shuffle"] = False
         return fit_resumably(self, super().fit, source, Checkpoints.at(resume), seed, **kwargs)
 
     def train_step(self, *batch):
         if self.technique is None:
-            return super().train_step(*batch)
+            return super().train_step(*batch[:-1], split_rows(batch[-1]))
         return self.technique.train_step(self, *batch)
+
+    def test_step(self, *batch):
+        return super().test_step(*batch[:-1], split_rows(batch[-1]))
 
     def divergence(self, x, y, outputs, others, sample_weight=None):
         """`KL(P ‖ Q)` of the distributions that two outputs of the model are, a mean as the loss.
@@ -237,6 +260,17 @@ class Task(keras.Model):
             "have no divergence; train it without VirtualAdversarial and RDrop (Fgm, Pgd and "
             "FreeLb take every loss)"
         )
+
+    def _shows_speed(self, verbose="auto", callbacks=None, **_):
+        """Whether the bar of `fit` is ours: it reads a count, which elsewhere is far away."""
+        is_near = keras.backend.backend() == "tensorflow" and self._distribute_strategy is None
+        return verbose and is_near and not isinstance(callbacks, keras.callbacks.CallbackList)
+
+    def _strategy_scope(self):
+        """That of the `tf.distribute` strategy which this task was made under."""
+        if keras.backend.backend() != "tensorflow":
+            return contextlib.nullcontext()
+        return self.distribute_strategy.scope()
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """Keras' own takes the mean of a batch over all replicas, and bools have none."""
@@ -537,14 +571,25 @@ def run_batches(graph, batches, verbose, description):
         ),
         graph.get_concrete_function().structured_outputs,
     )
-    for step in progress(batches.num_batches, description, verbose):
-        inputs = batches[step][0]
-        for array, values in zip(
-            tf.nest.flatten(outputs), tf.nest.flatten(graph(inputs)), strict=True
-        ):
+    answers = _several_at_once(lambda step: graph(batches[step][0]), batches.num_batches)
+    steps = progress(batches.num_batches, description, verbose)
+    for step, answer in zip(steps, answers, strict=True):
+        for array, values in zip(tf.nest.flatten(outputs), tf.nest.flatten(answer), strict=True):
             used = tuple(slice(length) for length in values.shape[1:])
             array[(batches.rows[step], *used)] = values.numpy()
     return outputs
+
+
+def _several_at_once(function, count):
+    """`function` of 0, 1, … in order; `AT_ONCE` calls run while one is read."""
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        running = collections.deque()
+        for step in range(count):
+            running.append(pool.submit(function, step))
+            if len(running) > AT_ONCE:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 def check_equally_many(inputs, values, name):

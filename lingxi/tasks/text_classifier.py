@@ -1,14 +1,17 @@
 """Text classification: one or several labels for a text or a pair of texts."""
 
+import collections
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from lingxi.answers.classification import Classification, classifications  # noqa: F401
+from lingxi.data import TableStream
 from lingxi.tasks import text_data
 from lingxi.tasks.labels import Labels
 from lingxi.tasks.sequence_head import HEAD, SequenceHead
-from lingxi.training import KlDivergence, yes_or_no
+from lingxi.training import KlDivergence, best_temperature, yes_or_no
 
 CONSISTENT = 1e-4  # of an artifact's label and score with its own probabilities
 
@@ -87,26 +90,51 @@ class TextClassifier(SequenceHead):
 
         Args:
             x: list or array of strings; list of `(text, pair)`; a batched `tf.data.Dataset` of
-                `(texts, labels)`; the name of a prepared TFDS data set ("glue/sst2": its splits
-                "train" and "validation" are used); or anything that `keras.Model.fit` takes,
-                already tokenized.
+                `(texts, labels)`; a `lingxi.data.TableStream`; the name of a prepared TFDS data
+                set ("glue/sst2": its splits "train" and "validation" are used); or anything that
+                `keras.Model.fit` takes, already tokenized.
             y: label names or ids `[examples]`; for a multi-label classifier a list of label names
                 for each text, or 0/1 `[examples, labels]`.
             validation_data: `(x, y)` of the same kinds, or a data set.
-            class_weight: `{label name or id: weight}`.
+            class_weight: `{label name or id: weight}`, or "balanced": all labels that occur count
+                alike, `n / (k nₗ)` for each of the `nₗ` of `n` texts with one of `k` labels (King
+                and Zeng 2001).
             sample_weight: `[examples]`.
             seed: of the order of the examples.
             learning_rate: the peak of the default schedule, 5e-5; an optimizer given to `compile`
                 has its own.
+            augmentation: a `lingxi.text.Augmentation`, or a list of them, of the training texts.
             epochs, batch_size, shuffle, kwargs: as in `keras.Model.fit`.
         """
         if isinstance(x, str):
             if validation_data is None:
                 validation_data = text_data.load_tfds(x, "validation")
             x, y = text_data.load_tfds(x, "train")
-        if class_weight is not None:
+        if isinstance(class_weight, str):
+            class_weight = self._class_weights(class_weight, x, y)
+        elif class_weight is not None:
             class_weight = {self._labels.id(k): weight for k, weight in class_weight.items()}
         return super().fit(x, y, validation_data, epochs, batch_size, class_weight, **kwargs)
+
+    def _class_weights(self, name, x, y):
+        """The weights of label ids that a name stands for: "balanced"."""
+        if name != "balanced" or self.multi_label:
+            raise ValueError(
+                'class_weight is {label: weight}, or "balanced" for a classifier with one label a '
+                f"text, got {name!r}{' of several labels' * self.multi_label}"
+            )
+        if isinstance(x, TableStream):
+            counts = {self._labels.id(name): count for name, count in x.label_counts.items()}
+        elif y is not None:
+            counts = collections.Counter(self.targets(y).tolist())
+        else:
+            raise ValueError(
+                'class_weight="balanced" counts labels before training, and cannot in a data set: '
+                "pass y, a lingxi.data.TableStream or {label: weight}"
+            )
+        total = sum(counts.values())
+        weights = {label: total / (len(counts) * count) for label, count in counts.items()}
+        return {label: weights.get(label, 1.0) for label in range(len(self.labels))}
 
     def evaluate(self, x=None, y=None, batch_size=None, **kwargs):
         """As in Keras, on anything that `fit` takes (of a TFDS name, the split "validation")."""
@@ -142,6 +170,28 @@ class TextClassifier(SequenceHead):
         kernel[:, : len(self.labels)], bias[: len(self.labels)] = self.head.get_weights()
         more.head.set_weights([kernel, bias])
         return more
+
+    def calibrate(self, x, y, batch_size=None):
+        """Have probabilities be as high as the classifier is often right; labels stay.
+
+        The logits are divided by the temperature that suits these examples best (Guo et al. 2017,
+        section 4.2), within the weights of the head, so that every artifact has it.
+
+        Args:
+            x, y: raw texts and labels that it was not trained on, as of `fit`.
+
+        Returns:
+            The temperature: more than 1 where it was too sure.
+
+        Raises:
+            ValueError: the head has LoRA weights (`lingxi.training.merge_lora` first).
+        """
+        if self.head.lora_enabled:
+            raise ValueError("the head has LoRA weights: call lingxi.training.merge_lora first")
+        logits = self._run(self._logits_graph, x, batch_size, False, "calibrate")
+        temperature = best_temperature(logits, self.targets(y))
+        self.head.set_weights([weight / temperature for weight in self.head.get_weights()])
+        return temperature
 
     # The verb
 

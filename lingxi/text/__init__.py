@@ -7,8 +7,16 @@ Python, are read where there is no TensorFlow.
 import importlib
 
 _HOMES = {
+    "Augmentation": "augmentation",
     "ByteBpeTokenizer": "byte_bpe",
+    "Chain": "augmentation",
+    "KeyboardNoise": "augmentation",
+    "OcrNoise": "augmentation",
+    "RandomDeletion": "augmentation",
+    "RandomReplacement": "augmentation",
+    "RandomSwap": "augmentation",
     "SentencePieceTokenizer": "sentence_piece",
+    "Synonyms": "augmentation",
     "TextStream": "streaming",
     "Tokenizer": "tokenizer",
     "WordPieceTokenizer": "wordpiece",

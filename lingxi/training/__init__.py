@@ -3,6 +3,7 @@
 from lingxi.training.adamw import AdamW, layer_decay
 from lingxi.training.adversarial import Fgm, FreeLb, Pgd, VirtualAdversarial
 from lingxi.training.averaging import WeightAverage
+from lingxi.training.calibration import best_temperature
 from lingxi.training.checkpoints import Checkpoints
 from lingxi.training.contrastive import (
     CosineCorrelation,
@@ -11,6 +12,13 @@ from lingxi.training.contrastive import (
     RetrievalAccuracy,
 )
 from lingxi.training.distillation import Distiller
+from lingxi.training.distribution import (
+    distribute,
+    is_first_process,
+    num_processes,
+    split_rows,
+    whole_weights,
+)
 from lingxi.training.entities import EntityReport, EntityScores, entity_report
 from lingxi.training.evaluation import TextEvaluation
 from lingxi.training.lora import add_lora, merge_lora
@@ -25,6 +33,7 @@ from lingxi.training.losses import (
     yes_or_no,
 )
 from lingxi.training.matching import HomographyAuc, MatchingScore, MatchPrecision
+from lingxi.training.mixing import Cutoff, Mixup
 from lingxi.training.perplexity import Perplexity
 from lingxi.training.pruning import MagnitudePruning, importance, prune_heads, prune_units
 from lingxi.training.quantization_aware import quantization_aware
@@ -38,7 +47,9 @@ from lingxi.training.schedule import (
     named_schedule,
 )
 from lingxi.training.technique import Technique
+from lingxi.training.tensorboard import TensorBoard
 from lingxi.training.unfreezing import GradualUnfreezing
+from lingxi.training.watching import ProgressBar, RunRecord, mlflow_logger, wandb_logger
 
 __all__ = [
     "IGNORED",
@@ -48,6 +59,7 @@ __all__ = [
     "ClassCrossEntropy",
     "CosineCorrelation",
     "CosineLoss",
+    "Cutoff",
     "Distiller",
     "EntityReport",
     "EntityScores",
@@ -62,12 +74,16 @@ __all__ = [
     "MagnitudePruning",
     "MatchPrecision",
     "MatchingScore",
+    "Mixup",
     "Perplexity",
     "Pgd",
+    "ProgressBar",
     "RDrop",
     "ResumableCallbacks",
     "RetrievalAccuracy",
+    "RunRecord",
     "Technique",
+    "TensorBoard",
     "TextEvaluation",
     "TokenAccuracy",
     "TokenCrossEntropy",
@@ -76,16 +92,24 @@ __all__ = [
     "WarmupLinearDecay",
     "WeightAverage",
     "add_lora",
+    "best_temperature",
+    "distribute",
     "entity_report",
     "fit_resumably",
     "importance",
+    "is_first_process",
     "layer_decay",
     "merge_lora",
+    "mlflow_logger",
     "named_schedule",
+    "num_processes",
     "prune_heads",
     "prune_units",
     "quantization_aware",
     "run_seed",
+    "split_rows",
     "token_divergence",
+    "wandb_logger",
+    "whole_weights",
     "yes_or_no",
 ]

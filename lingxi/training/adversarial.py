@@ -13,8 +13,7 @@ import keras
 import tensorflow as tf
 
 from lingxi.layers import changed_embeddings
-from lingxi.training.losses import IGNORED, TokenCrossEntropy
-from lingxi.training.technique import Technique, check_positive, dropout_states
+from lingxi.training.technique import Technique, check_positive, dropout_states, token_mask
 
 
 @keras.saving.register_keras_serializable(package="lingxi")
@@ -233,7 +232,7 @@ class _Passes:
 
         def move(token_ids, embeddings):
             if callable(point):
-                self.masks.append(self._mask(token_ids))
+                self.masks.append(token_mask(self.model, self.x, self.y, token_ids))
                 used.append(point(embeddings, self.masks[-1]))
             else:
                 used.append(point[len(used)])
@@ -258,21 +257,6 @@ class _Passes:
             for gradient, mask in zip(ascent, self.masks, strict=True)
         ]
         return _Pass(outputs, loss, gradients, ascent, used)
-
-    def _mask(self, token_ids):
-        """1 at real tokens, 0 at padding: float32 `[batch, seq, 1]`."""
-        name = next((name for name, values in self.x.items() if values is token_ids), None)
-        if name is None:
-            raise ValueError(
-                "an adversarial technique finds the padding by the inputs, but the token ids that "
-                f"the model embeds are none of these: {', '.join(self.x)}"
-            )
-        mask = self.x.get(name.replace("token_ids", "padding_mask"))
-        if mask is None and isinstance(self.model.loss, TokenCrossEntropy):
-            mask = self.y != IGNORED  # a decoder's padding comes last: only the loss leaves it out
-        if mask is None:
-            mask = tf.ones_like(token_ids)
-        return tf.expand_dims(tf.cast(mask, tf.float32), -1)
 
 
 def unit(direction):

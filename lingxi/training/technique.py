@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from lingxi.training.losses import IGNORED, TokenCrossEntropy
+
 
 class Technique:
     """A way to train a task: `task.compile(technique=…)` or `task.fit(…, technique=…)`.
@@ -64,6 +66,30 @@ class Technique:
 def dropout_states(model):
     """The variables from which the layers of a model draw their dropout."""
     return [variable for variable in model.variables if variable.name == "seed_generator_state"]
+
+
+def token_mask(model, x, y, token_ids):
+    """1 at real tokens of a sequence that a model embeds, 0 at padding: float32 `[batch, seq, 1]`.
+
+    Args:
+        model, x, y: as of `Technique.loss_and_gradients`.
+        token_ids: one of the values of `x`.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    name = next((name for name, values in x.items() if values is token_ids), None)
+    if name is None:
+        raise ValueError(
+            "a technique that changes embeddings finds the padding by the inputs, but the token "
+            f"ids that the model embeds are none of these: {', '.join(x)}"
+        )
+    mask = x.get(name.replace("token_ids", "padding_mask"))
+    if mask is None and isinstance(model.loss, TokenCrossEntropy):
+        mask = y != IGNORED  # a decoder's padding comes last: only the loss leaves it out
+    if mask is None:
+        mask = tf.ones_like(token_ids)
+    return tf.expand_dims(tf.cast(mask, tf.float32), -1)
 
 
 def check_positive(**values):

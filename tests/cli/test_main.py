@@ -81,7 +81,7 @@ def test_version(lingxi):
         (["predict", "--model", "m"], "give one of them"),
         (["predict", "--model", "m", "text", "--data", "a.csv"], "give one of them"),
         (["inspect"], "one path"),
-        (["export", "--model", "m", "--output", "o", "--format", "onnx"], "saved_model|tflite"),
+        (["export", "--model", "m", "--output", "o", "--format", "coreml"], "saved_model|tflite"),
         (
             ["export", "--model=m", "--output=o", "--format=tflite", "--precision=bfloat16"],
             "--precision is only for --format saved_model",

@@ -1,0 +1,79 @@
+"""What `lingxi train` does with its data: bad rows, splits, streams, rare labels."""
+
+import json
+
+import pytest
+
+FAST = ("--epochs", "1", "--batch_size", "4", "--max_length", "16")
+MESSY = ["a good film,positive", "dull", "bad,negative", "bad,negative", "bad,positive", "fine,"]
+
+
+@pytest.fixture
+def messy(tmp_path):
+    path = tmp_path / "messy.csv"
+    path.write_text("\n".join(["text,label", *MESSY]) + "\n")
+    return path
+
+
+@pytest.fixture
+def train(lingxi, model, tmp_path):
+    """A function: train on a file with further flags."""
+
+    def run(data, *flags):
+        return lingxi("train", "--data", data, "--preset", model, "--output", "new", *FAST, *flags)
+
+    return run
+
+
+def test_bad_rows_stop_a_training_before_it_begins(train, messy, tmp_path):
+    outcome = train(messy)
+    assert outcome.status == 1
+    told = outcome.err.splitlines()
+    assert "messy.csv:3: expected 2 fields (text, label), got 1: ['dull']" in told[0]
+    assert "messy.csv:7: a label must be a name or a number, got ''" in told[1]
+    assert told[-1].startswith("lingxi: error: ") and "1 more bad rows" in told[-1]
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_streamed_training_goes_on_without_bad_rows_and_tells_of_doubtful_ones(train, messy):
+    outcome = train(messy, "--bad_rows", "skip", "--stream")
+    assert outcome.status == 0, outcome.err
+    assert "messy.csv: 2 bad rows, 4 good ones" in outcome.err
+    assert "messy.csv:5: the same text and label as in line 4" in outcome.err
+    assert "messy.csv:6: the text of line 4, labelled 'positive' here" in outcome.err
+    assert "4 training examples with 2 labels: negative, positive" in outcome.err
+
+
+def test_a_part_of_the_data_is_held_out(train, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"text": f"good {i}", "label": "xy"[i % 2]} for i in range(40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    outcome = train(path, "--split", "0.25", "--seed", 1, "--class_weight", "balanced")
+    assert outcome.status == 0, outcome.err
+    assert "validation accuracy" in outcome.out
+    counts = [line for line in outcome.err.splitlines() if "training examples" in line]
+    assert 20 < int(counts[0].split()[1]) < 36
+
+
+def test_a_stream_of_numbers_with_a_validation_file(train, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\n" + "good film,1.5\nbad film,-1\nfilm,0\n" * 3)
+    outcome = train(path, "--task", "rate", "--stream", "--validation", path)
+    assert outcome.status == 0, outcome.err
+    assert "validation pearson" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--split", "0.1", "--validation", "{table}"), "give --validation or --split, not both"),
+        (("--split", "0.1", "--task", "tag"), "--split is for --task classify, rate, embed"),
+        (("--split", "2"), "must be between 0 and 1, got 2.0"),
+        (("--stream", "--task", "embed"), "--stream is for --task classify and rate"),
+        (("--class_weight", "balanced", "--task", "rate"), "--class_weight is for --task classify"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(train, table, flags, message):
+    outcome = train(table, *(flag.format(table=table) for flag in flags))
+    assert outcome.status == 1
+    assert message in outcome.err.splitlines()[-1]
