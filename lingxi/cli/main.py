@@ -15,6 +15,7 @@ from lingxi.cli import command
 COMMANDS = {
     # command: module in this package
     "train": "train",
+    "tune": "tune",
     "evaluate": "evaluate",
     "predict": "predict",
     "match": "match",

@@ -38,6 +38,7 @@ from lingxi.training.perplexity import Perplexity
 from lingxi.training.pruning import MagnitudePruning, importance, prune_heads, prune_units
 from lingxi.training.quantization_aware import quantization_aware
 from lingxi.training.r_drop import RDrop
+from lingxi.training.recomputing import recomputed
 from lingxi.training.resuming import ResumableCallbacks, fit_resumably, run_seed
 from lingxi.training.schedule import (
     SCHEDULES,
@@ -48,6 +49,7 @@ from lingxi.training.schedule import (
 )
 from lingxi.training.technique import Technique
 from lingxi.training.tensorboard import TensorBoard
+from lingxi.training.tuning import Trial, default_space, tune
 from lingxi.training.unfreezing import GradualUnfreezing
 from lingxi.training.watching import ProgressBar, RunRecord, mlflow_logger, wandb_logger
 
@@ -87,12 +89,14 @@ __all__ = [
     "TextEvaluation",
     "TokenAccuracy",
     "TokenCrossEntropy",
+    "Trial",
     "VirtualAdversarial",
     "Warmup",
     "WarmupLinearDecay",
     "WeightAverage",
     "add_lora",
     "best_temperature",
+    "default_space",
     "distribute",
     "entity_report",
     "fit_resumably",
@@ -106,9 +110,11 @@ __all__ = [
     "prune_heads",
     "prune_units",
     "quantization_aware",
+    "recomputed",
     "run_seed",
     "split_rows",
     "token_divergence",
+    "tune",
     "wandb_logger",
     "whole_weights",
     "yes_or_no",

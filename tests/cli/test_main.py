@@ -73,7 +73,7 @@ def test_version(lingxi):
     ("arguments", "message"),
     [
         (["trian"], "did you mean 'train'?"),
-        (["frobnicate"], "there are train, evaluate"),
+        (["frobnicate"], "there are train, tune, evaluate"),
         (["train"], "train needs --data, --preset, --output; see lingxi train --help"),
         (["train", "--epoch", "3"], "Did you mean: epochs"),
         (["train", "--epochs", "many"], "--epochs=many"),
