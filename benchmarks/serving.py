@@ -1,20 +1,31 @@
-"""A BERT-base-sized classifier on 128 tokens: SavedModel beside `transformers` on PyTorch.
+"""A BERT-base-sized classifier on 128 tokens: what lingxi exports beside other runtimes.
 
-Same random weights, same token ids: milliseconds a call, batch 1 and 8, the calls taking turns.
+    python benchmarks/serving.py [--sides=transformers,float32,tflite_int8,…]
+
+Same random weights, same token ids: milliseconds a call, batch 1 and 8 (TFLite: 1), the calls
+taking turns, each with all cores. `transformers` runs on PyTorch, "float32" and "bfloat16" are
+SavedModels; onnxruntime and OpenVINO run the ONNX file of `lingxi.export.onnx`, "onnxruntime_int8"
+what onnxruntime's own dynamic quantization makes of it. Needs `pip install onnx tf2onnx onnxruntime
+openvino`. The limit is that of the products at the rate of one large product in PyTorch.
 """
 
 import os
+import pathlib
+import statistics
 import tempfile
 
 import numpy as np
 from absl import app, flags
-from common import call_by_call, describe_machine, sst2, take_turns
+from common import call_by_call, describe_machine, sst2, take_turns, timed
 
 import lingxi
 from lingxi.zoo import preset
 
-SIDES = ["transformers", "float32", "bfloat16"]
-SIDE = flags.DEFINE_enum("side", None, SIDES, "internal: time this side")
+SAVED_MODELS, TFLITE = ("float32", "bfloat16"), {"tflite": None, "tflite_int8": "int8"}
+OTHERS = ("onnxruntime", "onnxruntime_int8", "openvino")
+ALL = ["transformers", *SAVED_MODELS, *OTHERS, *TFLITE]
+SIDES = flags.DEFINE_list("sides", ALL, "what to measure, of " + ", ".join(ALL))
+SIDE = flags.DEFINE_enum("side", None, ALL, "internal: time this side")
 FOLDER = flags.DEFINE_string("folder", None, "internal: of the exported models")
 BATCH = flags.DEFINE_integer("batch", 1, "internal: texts a call")
 LENGTH = 128
@@ -24,29 +35,43 @@ ROUNDS = 30  # of calls
 def main(_):
     if SIDE.value:
         ids = np.random.default_rng(0).integers(1000, 30000, (BATCH.value, LENGTH))
-        call = transformers_call(ids) if SIDE.value == "transformers" else saved_model_call(ids)
-        take_turns(call)
+        take_turns(CALLS[SIDE.value](ids))
         return
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
-        reports = export(folder)
+        reports = export(pathlib.Path(folder))
         for batch in (1, 8):
+            sides = [side for side in SIDES.value if batch == 1 or side not in TFLITE]
             arguments = f"--folder={folder}", f"--batch={batch}"
-            costs = call_by_call(__file__, SIDES, *arguments, rounds=ROUNDS // batch + 6)
-            peer, float32, bfloat16 = (cost.seconds for cost in costs.values())
-            times = ", ".join(f"{side} {c.seconds * 1e3:.1f} ms" for side, c in costs.items())
-            print(f"batch {batch}: {times}")
-            print(f"  float32 is {peer / float32:.2f} times as fast as transformers", end=", ")
-            print(f"bfloat16 {float32 / bfloat16:.2f} times as fast as float32")
-    for precision, report in reports.items():
+            costs = call_by_call(__file__, sides, *arguments, rounds=ROUNDS // batch + 6)
+            print(f"batch {batch}, limit {1e3 * limit(batch):.1f} ms:")
+            for side, cost in costs.items():
+                print(
+                    f"  {side:17} {cost.seconds * 1e3:7.1f} ms, {cost.memory / 1e6:.0f} MB", end=""
+                )
+                ratio = costs[sides[0]].seconds / cost.seconds
+                print(f", {ratio:.2f} times as fast as {sides[0]}")
+    for side, report in reports.items():
         print(
-            f"{precision}: {report.size / 1e6:.0f} MB, label agreement "
+            f"{side}: {report.size / 1e6:.0f} MB, label agreement "
             f"{report.label_agreement:.1%} on {report.num_examples} texts"
         )
 
 
+def limit(batch):
+    """Seconds for the products of the encoder alone, at the rate of a large one."""
+    import torch
+
+    side, hidden, inner, layers = 2048, 768, 3072, 12
+    a, b = torch.randn(2, side, side)
+    rate = 2 * side**3 / statistics.median(timed(lambda: a @ b, 5))
+    dense = 2 * batch * LENGTH * (4 * hidden**2 + 2 * hidden * inner)
+    attention = 4 * batch * LENGTH**2 * hidden
+    return layers * (dense + attention) / rate
+
+
 def export(folder):
-    """The same weights for all sides, into `folder`."""
+    """The same weights for all sides, into `folder`; `{side: report}`."""
     import keras
 
     keras.utils.set_random_seed(1)
@@ -58,17 +83,25 @@ def export(folder):
     )
     texts, _ = sst2("dev")
     spread_labels(classifier, texts[:64])
-    classifier.save_preset(os.path.join(folder, "transformers"))
-    return {
-        precision: lingxi.export.saved_model(
-            classifier,
-            os.path.join(folder, precision),
-            precision=precision,
-            examples=texts[:200],
-            min_agreement=0.0,
-        )
-        for precision in ("float32", "bfloat16")
-    }
+    classifier.save_preset(folder / "transformers")
+    options = {"examples": texts[:200], "min_agreement": 0.0}
+    reports = {}
+    for side in SIDES.value:
+        if side in SAVED_MODELS:
+            reports[side] = lingxi.export.saved_model(
+                classifier, folder / side, precision=side, **options
+            )
+        if side in TFLITE:
+            reports[side] = lingxi.export.tflite(
+                classifier, folder / f"{side}.tflite", TFLITE[side], input="ids", **options
+            )
+    if set(OTHERS) & set(SIDES.value):
+        reports["onnx"] = lingxi.export.onnx(classifier, folder / "float32.onnx", **options)
+    if "onnxruntime_int8" in SIDES.value:
+        from onnxruntime.quantization import quantize_dynamic
+
+        quantize_dynamic(folder / "float32.onnx", folder / "int8.onnx")
+    return reports
 
 
 def spread_labels(classifier, texts):
@@ -101,13 +134,57 @@ def saved_model_call(ids):
     import tensorflow_text  # noqa: F401  registers the tokenizer's operations
 
     served = tf.saved_model.load(os.path.join(FOLDER.value, SIDE.value, "1"))
-    inputs = {
-        "token_ids": tf.constant(ids, tf.int32),
-        "segment_ids": tf.zeros(ids.shape, tf.int32),
-        "padding_mask": tf.ones(ids.shape, tf.bool),
-    }
+    inputs = {name: tf.constant(values) for name, values in inputs_of(ids).items()}
     return lambda: served.signatures["token_ids"](**inputs)["probabilities"].numpy()
 
+
+def tflite_call(ids):
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = os.path.join(FOLDER.value, f"{SIDE.value}.tflite")
+    run = Interpreter(path, num_threads=os.cpu_count()).get_signature_runner()
+    inputs = inputs_of(ids)
+    return lambda: run(**inputs)
+
+
+def onnxruntime_call(ids):
+    import onnxruntime
+
+    name = "int8" if SIDE.value == "onnxruntime_int8" else "float32"
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = os.cpu_count()
+    session = onnxruntime.InferenceSession(os.path.join(FOLDER.value, f"{name}.onnx"), options)
+    inputs = inputs_of(ids)
+    return lambda: session.run(["probabilities"], inputs)
+
+
+def openvino_call(ids):
+    import openvino
+
+    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    path = os.path.join(FOLDER.value, "float32.onnx")
+    model = openvino.Core().compile_model(path, "CPU", options)
+    inputs = inputs_of(ids)
+    return lambda: model(inputs)["probabilities"]
+
+
+def inputs_of(ids):
+    """What an export takes."""
+    return {
+        "token_ids": ids.astype(np.int32),
+        "segment_ids": np.zeros(ids.shape, np.int32),
+        "padding_mask": np.ones(ids.shape, bool),
+    }
+
+
+CALLS = {
+    "transformers": transformers_call,
+    **dict.fromkeys(SAVED_MODELS, saved_model_call),
+    "onnxruntime": onnxruntime_call,
+    "onnxruntime_int8": onnxruntime_call,
+    "openvino": openvino_call,
+    **dict.fromkeys(TFLITE, tflite_call),
+}
 
 if __name__ == "__main__":
     app.run(main)
