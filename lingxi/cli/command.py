@@ -22,10 +22,13 @@ HELP_WIDTH = 100
 FLAG_WIDTH = 26  # of the column that holds "--flag=VALUE"
 
 
-def new_flags():
-    """A command's own flags, with those that every command has."""
+def new_flags(shared=None):
+    """A command's own flags, with those that every command has, or with `shared` ones."""
     values = flags.FlagValues()
     values.set_gnu_getopt(True)  # flags may follow arguments
+    if shared is not None:
+        values.append_flag_values(shared)
+        return values
     flags.DEFINE_boolean(
         "debug", False, "Show tracebacks and what the libraries log.", flag_values=values
     )

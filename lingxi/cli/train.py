@@ -22,8 +22,7 @@ from lingxi.cli.command import check_output, new_flags, note
 from lingxi.cli.quiet import quiet_tensorflow
 from lingxi.files import atomic_path
 
-FLAGS = new_flags()
-FLAGS.append_flag_values(training_data.FLAGS)
+FLAGS = new_flags(training_data.FLAGS)
 flags.DEFINE_string("output", None, "`DIR` to save the task in.", flag_values=FLAGS)
 flags.DEFINE_boolean(
     "overwrite", False, "Replace the task in --output if there is one.", flag_values=FLAGS

@@ -5,11 +5,11 @@ import pathlib
 from absl import flags
 
 from lingxi.cli import table_files
-from lingxi.cli.command import note
+from lingxi.cli.command import new_flags, note
 from lingxi.cli.quiet import quiet_tensorflow
 from lingxi.data import TableStream
 
-FLAGS = flags.FlagValues()  # which those of the commands hold, too
+FLAGS = new_flags()  # which those of the commands hold, too
 flags.DEFINE_enum(
     "task",
     "classify",

@@ -18,8 +18,7 @@ from lingxi.cli import training_data
 from lingxi.cli.command import check_output, new_flags, note, table
 from lingxi.cli.quiet import quiet_tensorflow
 
-FLAGS = new_flags()
-FLAGS.append_flag_values(training_data.FLAGS)
+FLAGS = new_flags(training_data.FLAGS)
 flags.DEFINE_string("output", None, "`DIR` of the search.", flag_values=FLAGS)
 flags.DEFINE_integer(
     "trials", 20, "Trainings, `N`, with those that are there.", lower_bound=1, flag_values=FLAGS
