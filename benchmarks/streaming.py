@@ -8,13 +8,12 @@ import argparse
 import json
 import pathlib
 import random
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 
-from common import describe_machine, sst2
+from common import describe_machine, peak_memory, sst2
 
 LIMIT = 2e9  # bytes that the process may have resident
 STEPS = 200  # of training, each of 32 texts
@@ -61,11 +60,6 @@ def write(path, size):
             number += 1
 
 
-def peak():
-    """The most memory that this process had resident, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def train(path):
     import keras
 
@@ -78,7 +72,7 @@ def train(path):
     classifier = TextClassifier.from_preset(
         "bert_tiny", labels=["negative", "positive"], vocabulary=vocabulary, max_length=64
     )
-    found = {"before": peak()}
+    found = {"before": peak_memory()}
     start = time.perf_counter()
     stream = TableStream(path)
     found["check"] = time.perf_counter() - start
@@ -91,7 +85,7 @@ def train(path):
     start = time.perf_counter()
     classifier.fit(stream, steps_per_epoch=steps, verbose=0)
     found["train"] = time.perf_counter() - start
-    return found | {"texts": steps * 32, "peak": peak()}
+    return found | {"texts": steps * 32, "peak": peak_memory()}
 
 
 if __name__ == "__main__":

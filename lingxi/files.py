@@ -10,6 +10,24 @@ import tempfile
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
+def checked_file(path, suffix, name):
+    """A `pathlib.Path` that a file of a kind may be written to.
+
+    Args:
+        suffix: of such files, ".onnx".
+        name: of one, "an ONNX file".
+
+    Raises:
+        ValueError: the path ends otherwise. IsADirectoryError: it is one.
+    """
+    path = pathlib.Path(path)
+    if path.suffix != suffix:
+        raise ValueError(f"path must end in {suffix}, got {str(path)!r}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a directory; {name} cannot replace it")
+    return path
+
+
 @contextlib.contextmanager
 def atomic_path(target):
     """Yield a temporary path beside `target`; rename it to `target` when the block succeeds.

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from lingxi.cli import table_files
+from lingxi.data.tables import LABEL_SEPARATOR
 
 PAIRS = {"answer": ("question", "context")}  # names of a verb's two texts, by default text and pair
 
@@ -25,7 +25,7 @@ def rows(verb, texts, answers, in_full):
 
 
 def _classify(answer, in_full):
-    label = table_files.LABEL_SEPARATOR.join(answer.labels) or answer.label
+    label = LABEL_SEPARATOR.join(answer.labels) or answer.label
     row = {"label": label, "score": round(answer.score, 6)}
     return [{**row, "probabilities": answer.probabilities} if in_full else row]
 

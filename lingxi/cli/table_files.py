@@ -6,7 +6,7 @@ import json
 import pathlib
 
 from lingxi.cli.command import note
-from lingxi.data.tables import LABEL_SEPARATOR, BadRows, read_table  # noqa: F401
+from lingxi.data.tables import BadRows, read_table
 from lingxi.files import atomic_path
 
 LISTED = 20  # rows of a kind of problem that are printed

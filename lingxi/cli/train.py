@@ -147,6 +147,7 @@ def run(arguments):
         return
     if not (FLAGS.resume and (output / "checkpoints").is_dir()):
         check_output(output, FLAGS.overwrite, "config.json", training_data.NAMES[FLAGS.task])
+    training_data.check()
     if FLAGS.processes > 1 and FLAGS.coordinator is None:
         _launch(output)
         return

@@ -110,9 +110,8 @@ def examples():
     """What `--task` needs: arguments of `new_task`, those of `fit`, and its `validation_data`.
 
     Raises:
-        ValueError, OSError: flags that contradict each other; files that cannot be used.
+        ValueError, OSError: files that cannot be used.
     """
-    _check()
     return _DATA[FLAGS.task]()
 
 
@@ -239,7 +238,8 @@ def _arguments(data, validation):
     return (data.texts, data.labels), validation and (validation.texts, validation.labels)
 
 
-def _check():
+def check():
+    """Raise ValueError for flags that contradict each other."""
     tables, task = ("classify", "rate", "embed"), FLAGS.task
     if FLAGS.split is not None and FLAGS.validation:
         raise ValueError("give --validation or --split, not both")

@@ -41,6 +41,7 @@ def run(arguments):
     output = pathlib.Path(FLAGS.output).expanduser().absolute()
     if not (output / STATE).is_file():
         check_output(output, False, STATE, "search")
+    training_data.check()
     settings, data, validation = training_data.examples()
     with quiet_tensorflow(FLAGS.debug):
         from lingxi import training

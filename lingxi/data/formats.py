@@ -59,11 +59,15 @@ def _reader(path):
         return _read_directory
     suffix = path.suffix.lower()
     if suffix not in _READERS:
-        raise ValueError(
-            f"{path}: the name must end in .csv, .tsv, .jsonl or .parquet, or be that of a "
-            "directory of Parquet files or that `datasets` saved"
-        )
+        raise _no_table(path)
     return _READERS[suffix]
+
+
+def _no_table(path):
+    return ValueError(
+        f"{path}: the name must end in .csv, .tsv, .jsonl or .parquet, or be that of a "
+        "directory with *.parquet files or that `datasets.Dataset.save_to_disk` wrote"
+    )
 
 
 # Text
@@ -229,10 +233,7 @@ def _files(path):
         choices = " or ".join(str(path / split) for split in splits)
         raise ValueError(f"{path} has several splits: take {choices}")
     if not (path / "state.json").exists():
-        raise ValueError(
-            f"{path}: the name must end in .csv, .tsv, .jsonl or .parquet, or be that of a "
-            "directory with *.parquet files or that `datasets.Dataset.save_to_disk` wrote"
-        )
+        raise _no_table(path)
     state = json.loads((path / "state.json").read_text("utf-8"))
     if state.get("_indices_data_files"):
         raise ValueError(f"{path} is a selection of rows: save dataset.flatten_indices() instead")

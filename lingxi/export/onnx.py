@@ -11,7 +11,7 @@ import tensorflow as tf
 from lingxi.export import metadata, model_card, verification
 from lingxi.export.onnx_graph import SAME_NAME
 from lingxi.export.precision import in_precision
-from lingxi.files import atomic_path
+from lingxi.files import atomic_path, checked_file
 from lingxi.tasks.masked_language_model import MaskedLanguageModel
 from lingxi.tasks.question_answerer import QuestionAnswerer
 from lingxi.tasks.sequence_head import SequenceHead
@@ -63,7 +63,7 @@ def onnx(
             has not.
         ImportError: the extra is not installed.
     """
-    path = _checked_path(path)
+    path = checked_file(path, ".onnx", "an ONNX file")
     if not isinstance(task, READERS):
         raise ValueError(
             "ONNX is for tasks that read texts: "
@@ -94,15 +94,6 @@ def onnx(
         report = model_card.seal(temporary, report)
         _write_length(temporary)
     return report.moved_to(path)
-
-
-def _checked_path(path):
-    path = pathlib.Path(path)
-    if path.suffix != ".onnx":
-        raise ValueError(f"path must end in .onnx, got {str(path)!r}")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a directory; an ONNX file cannot replace it")
-    return path
 
 
 def _check_installed():

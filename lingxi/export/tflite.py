@@ -20,7 +20,7 @@ from lingxi.export import (
 )
 from lingxi.export.examples import TEXTS
 from lingxi.export.precision import in_precision
-from lingxi.files import atomic_path
+from lingxi.files import atomic_path, checked_file
 from lingxi.tasks.feature_matcher import FeatureMatcher, check_frame
 from lingxi.tasks.multi_task import MultiTask
 from lingxi.tasks.sequence_head import SequenceHead
@@ -141,7 +141,7 @@ def tflite(
             f"{type(task.tokenizer).__name__}; pass "
             'input="ids": the file then takes token ids, and lingxi.export.load tokenizes for it'
         )
-    path = _checked_path(path)
+    path = checked_file(path, ".tflite", "a TFLite file")
     if lengths is None:
         lengths = [task.static_length(max_length)]
     else:
@@ -179,7 +179,7 @@ def tflite(
 
 def _of_frames(task, path, quantize, size, examples, min_agreement, card):
     """`tflite` of a `FeatureMatcher`."""
-    path = _checked_path(path)
+    path = checked_file(path, ".tflite", "a TFLite file")
     stride = task.backbone.config.stride
     if size is None:
         size = [side // stride * stride for side in (3 * task.max_size // 4, task.max_size)]
@@ -199,15 +199,6 @@ def _of_frames(task, path, quantize, size, examples, min_agreement, card):
         report = verification.verify_unpublished(task, temporary, examples, min_agreement)
         report = model_card.seal(temporary, report)
     return report.moved_to(path)
-
-
-def _checked_path(path):
-    path = pathlib.Path(path)
-    if path.suffix != ".tflite":
-        raise ValueError(f"path must end in .tflite, got {str(path)!r}")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a directory; a TFLite file cannot replace it")
-    return path
 
 
 def check_number_format(quantize):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from lingxi.layers import TransformerBlock
 from lingxi.training.interception import forget_graphs, intercepted
+from lingxi.training.technique import dropout_states
 
 
 @contextlib.contextmanager
@@ -55,7 +56,7 @@ def _twice(block, call, inputs, training=None, **kwargs):
         if tf.is_tensor(value) and value.dtype.is_floating
     }
     others = {name: value for name, value in kwargs.items() if name not in floats}
-    states = _seed_states(block)
+    states = dropout_states(block)
     seeds = [(state, tf.identity(state.value)) for state in states]
     drawn = []  # the states after the first run
 
@@ -71,9 +72,3 @@ def _twice(block, call, inputs, training=None, **kwargs):
     for state, value in zip(states, drawn, strict=True):
         state.assign(value)
     return outputs
-
-
-def _seed_states(block):
-    """The states of the random numbers of all layers of a block."""
-    found = (getattr(layer, "seed_generator", None) for layer in block._flatten_layers())
-    return [generator.state for generator in found if generator is not None]
