@@ -2,7 +2,6 @@
 
 import gc
 import importlib
-import pathlib
 import zipfile
 from collections.abc import Iterator
 

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import gc
-import pathlib
 import tempfile
 from collections.abc import Iterator
 
