@@ -11,6 +11,7 @@ import random
 from absl import app, flags
 from classification import compare
 from common import DATA, describe_machine
+from peer import PRECISION, set_precision
 
 from lingxi.tasks import TextClassifier
 
@@ -21,7 +22,8 @@ SEED = 1
 
 
 def main(_):
-    print(describe_machine(), flush=True)
+    set_precision()
+    print(describe_machine(), PRECISION.value, flush=True)
     with open(DATA / "banking77" / "train.csv", encoding="utf-8", newline="") as file:
         rows = [(row["text"], row["category"]) for row in csv.DictReader(file)]
     random.Random(SEED).shuffle(rows)

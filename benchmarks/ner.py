@@ -1,6 +1,6 @@
 """Named entities in real texts, beside the same model in `transformers` on PyTorch.
 
-    python benchmarks/ner.py --data=wnut17|msra_ner|uner_zh [--nopeer]
+    python benchmarks/ner.py --data=wnut17|msra_ner|uner_zh [--precision=bfloat16] [--nopeer]
 
 WNUT-17: MiniLM. The Chinese sets: an encoder of characters from random weights, with and without a
 CRF. Precision, recall and F1 of whole entities on dev.
@@ -13,7 +13,7 @@ from absl import app, flags
 from characters import encoder
 from common import DATA as FOLDER
 from common import describe_machine
-from peer import peer_logits
+from peer import PRECISION, peer_logits, set_precision
 
 from lingxi.tasks import TokenClassifier
 from lingxi.tasks.tagged_data import read_tagged
@@ -33,7 +33,8 @@ DEFAULT_EPOCHS = {"wnut17": 4, "msra_ner": 6, "uner_zh": 12}
 
 
 def main(_):
-    print(describe_machine(), DATA.value, flush=True)
+    set_precision()
+    print(describe_machine(), DATA.value, PRECISION.value, flush=True)
     train, dev = (read_tagged(FOLDER / name) for name in FILES[DATA.value])
     types = sorted({kind for example in train for _, _, kind in example.entities})
     is_english = DATA.value == "wnut17"

@@ -7,8 +7,24 @@ import tempfile
 
 import batches
 import numpy as np
+from absl import flags
 
 from lingxi.tasks.fine_tuning import LEARNING_RATE
+
+PRECISION = flags.DEFINE_enum(
+    "precision",
+    "float32",
+    ["float32", "bfloat16"],
+    "of both sides; bfloat16 is `mixed_bfloat16` here and autocast there",
+)
+
+
+def set_precision():
+    """Make what Keras builds from now on compute in `--precision`."""
+    import keras
+
+    policy = "mixed_bfloat16" if PRECISION.value == "bfloat16" else "float32"
+    keras.config.set_dtype_policy(policy)
 
 
 def peer_logits(task, train, held_out, epochs, learning_rate=LEARNING_RATE):
@@ -30,7 +46,8 @@ def peer_logits(task, train, held_out, epochs, learning_rate=LEARNING_RATE):
         given = (held_out[index] for index in range(held_out.num_batches))
         batches.write(folder / "held_out.npz", given)
         script = pathlib.Path(__file__).with_name("peer_pytorch.py")
-        subprocess.run([sys.executable, script, folder, str(learning_rate)], check=True)
+        arguments = folder, str(learning_rate), PRECISION.value
+        subprocess.run([sys.executable, script, *arguments], check=True)
         with np.load(folder / "logits.npz", allow_pickle=False) as found:
             logits = [found[f"arr_{index}"] for index in range(held_out.num_batches)]
             return logits, float(found["seconds"])

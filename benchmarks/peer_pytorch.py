@@ -1,6 +1,8 @@
 """The other side of `peer.py`, in a process in which TensorFlow runs nothing.
 
-python benchmarks/peer_pytorch.py FOLDER RATE      with `model/`, `train.npz` and `held_out.npz`
+python benchmarks/peer_pytorch.py FOLDER RATE PRECISION
+
+FOLDER has `model/`, `train.npz` and `held_out.npz`.
 """
 
 import json
@@ -23,19 +25,24 @@ WEIGHT_DECAY = 0.01
 LOWEST = -1e9  # where no answer can stand
 
 
-def main(folder, learning_rate):
+def main(folder, learning_rate, precision):
     (architecture,) = json.loads((folder / "model/config.json").read_text())["architectures"]
     torch.manual_seed(1)
     model = getattr(transformers, architecture).from_pretrained(folder / "model")
     train = batches.read(folder / "train.npz")
     start = time.perf_counter()
-    fine_tune(model, train, learning_rate)
+    with autocast(precision):
+        fine_tune(model, train, learning_rate)
     seconds = time.perf_counter() - start
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(precision):
         held_out = batches.read(folder / "held_out.npz")
-        logits = [logits_of(model, inputs).numpy() for inputs, _ in held_out]
+        logits = [logits_of(model, inputs).float().numpy() for inputs, _ in held_out]
     np.savez(folder / "logits.npz", *logits, seconds=seconds)
+
+
+def autocast(precision):
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def logits_of(model, inputs):
@@ -64,7 +71,7 @@ def fine_tune(model, train, peak):
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
     model.train()
     for inputs, targets in train:
-        logits = logits_of(model, inputs)
+        logits = logits_of(model, inputs).float()
         targets = torch.tensor(targets).long()
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
         optimizer.zero_grad()
@@ -75,4 +82,4 @@ def fine_tune(model, train, peak):
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]), float(sys.argv[2]))
+    main(pathlib.Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3])

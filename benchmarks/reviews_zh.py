@@ -11,6 +11,7 @@ from absl import app, flags
 from characters import encoder
 from classification import compare
 from common import DATA, describe_machine
+from peer import PRECISION, set_precision
 
 from lingxi.tasks import TextClassifier
 
@@ -22,7 +23,8 @@ SEED = 1
 
 
 def main(_):
-    print(describe_machine(), flush=True)
+    set_precision()
+    print(describe_machine(), PRECISION.value, flush=True)
     train, dev = reviews("train"), reviews("dev")
     compare(
         lambda: TextClassifier(*encoder([text for text, _ in train], pooler=True), LABELS),

@@ -1,6 +1,6 @@
 """Question answering: exact match and F1, beside PyTorch.
 
-    python benchmarks/squad.py --data=squad|cmrc2018 [--epochs=2] [--rate=5e-5] [--nopeer]
+    python benchmarks/squad.py --data=squad|cmrc2018 [--epochs=2] [--precision=bfloat16]
 
 SQuAD: MiniLM on a slice of it, XQuAD's English as the dev set. CMRC 2018, Chinese: an encoder of
 characters from random weights, on so few questions that it learns little. The peer is
@@ -16,7 +16,7 @@ from absl import app, flags
 from characters import encoder
 from common import DATA as FOLDER
 from common import describe_machine
-from peer import peer_logits
+from peer import PRECISION, peer_logits, set_precision
 
 import lingxi
 from lingxi.tasks import QuestionAnswerer
@@ -36,7 +36,8 @@ EXPORTED = 32  # questions that the SavedModel must answer as the task does
 
 
 def main(_):
-    print(describe_machine(), DATA.value, flush=True)
+    set_precision()
+    print(describe_machine(), DATA.value, PRECISION.value, flush=True)
     train, dev = (read_questions(FOLDER / name)[: EXAMPLES.value] for name in FILES[DATA.value])
     train, _ = aligned(train)
     is_english = DATA.value == "squad"

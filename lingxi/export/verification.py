@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from lingxi.export.artifact import load
+from lingxi.export.precision import in_precision
 from lingxi.tasks.multi_task import MultiTask
 
 # Least share of equal answers by default. Where the task itself is within TIE of giving the other
@@ -96,7 +97,8 @@ class Report:
 def verify(task, path, examples=None, min_agreement=None):
     """Run texts through the artifact at `path` and through `task`, and compare.
 
-    Every signature is compared: raw text in, and token ids in, where the artifact has that.
+    Every signature is compared: raw text in, and token ids in, where the artifact has that. The
+    task computes in float32 for it, in whatever precision it was trained.
 
     Args:
         task: the task that was exported.
@@ -155,8 +157,9 @@ def _verify(task, artifact, examples, min_agreement):
     if not examples:
         raise ValueError("verification needs at least one example, got none")
 
-    expected = artifact.wanted(task, examples)
-    found = artifact.found(task, examples)
+    exact = in_precision(task, "float32")
+    expected = artifact.wanted(exact, examples)
+    found = artifact.found(exact, examples)
     errors = np.array([task.disagreement(expected, answers) for answers in found])
     agreement = artifact.agreement(errors.max(axis=0), TIE)
     difference = float(np.max([task.difference(expected, answers) for answers in found]))

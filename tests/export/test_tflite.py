@@ -276,11 +276,6 @@ def test_a_multi_label_task(tiny_classifier, tmp_path):
     assert np.abs(matrix(found).sum(axis=-1) - 1).max() > 0.05  # no softmax
 
 
-def test_a_task_trained_in_mixed_precision(tiny_classifier, tmp_path):
-    task = tiny_classifier(dtype="mixed_bfloat16")
-    export.tflite(task, tmp_path / "model.tflite", input="ids", min_agreement=0)
-
-
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

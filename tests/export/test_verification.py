@@ -240,6 +240,17 @@ def test_the_worst_example_is_shown(ids_path, contrary):
         export.verify(contrary, ids_path, examples=[BAD_TEXT])
 
 
+def test_a_task_of_mixed_precision_is_proved_as_float32_computes_it(tiny_classifier, attempt):
+    """Its own answers are rounded: near a tie they differ from those of any float32 artifact."""
+    task = tiny_classifier(dtype="mixed_bfloat16")
+    report = attempt(task)
+    assert report.precision == "float32" and report.max_difference < 1e-5
+    exact = tiny_classifier()
+    exact.set_weights(task.get_weights())
+    rounded = matrix(task.classify(GOOD_TEXTS)) - matrix(exact.classify(GOOD_TEXTS))
+    assert np.abs(rounded).max() > 1e-5
+
+
 def test_a_tie_counts_as_agreement(with_head, tmp_path):
     """Labels may differ where the task's two best probabilities differ by less than 1e-4."""
 
