@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_text as tf_text
 from tensorflow_text.python.ops.sentencepiece_tokenizer import gen_sentencepiece_tokenizer as ops
 
-from lingxi.text.offsets import text_bytes
+from lingxi.text.offsets import starts_character, text_bytes
 from lingxi.text.packing import Template
 from lingxi.text.sentence_piece_files import (
     BYTE,
@@ -41,10 +41,11 @@ MAX_PATH = 4096  # characters; a longer string is a model in base64
 class SentencePieceTokenizer(Tokenizer):
     """Strings to the token ids of T5 or Marian, in TensorFlow, `tf.data` or a SavedModel.
 
-    The ids are those of Google's `sentencepiece`, with "</s>" at the end: `a </s>`, and for pairs
-    T5's `a </s> b </s>`. With a `vocabulary` it is Marian's tokenizer: the model only cuts texts
-    into pieces, whose ids come from the vocabulary, and a text may begin with a language code such
-    as ">>fr<<".
+    The ids end with "</s>": `a </s>`, and for pairs T5's `a </s> b </s>`. Of the cuts of a run of
+    one character that are equally probable ("!!!!!!" as "!" and "!!!!!") it takes that of
+    `transformers`, the shorter pieces first. With a `vocabulary` it is Marian's tokenizer: the
+    model only cuts texts into pieces, whose ids come from the vocabulary, and a text may begin with
+    a language code such as ">>fr<<".
 
     Args:
         model: A serialized SentencePiece model, as bytes, in base64, or the path of its file.
@@ -89,6 +90,8 @@ class SentencePieceTokenizer(Tokenizer):
         self.template = Template((), between, (self.eos_id,))
         if self._own_vocabulary:
             self._make_string_table()
+        else:
+            self._repeated, self._lengths = repeats(self.vocabulary)
         self._make_graphs()
         self.target = self
         if target_model is not None:
@@ -158,12 +161,13 @@ class SentencePieceTokenizer(Tokenizer):
     def _tokenize_in_tflite(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """By the kernel that there is for TFLite, which cuts a text otherwise in two cases.
 
-        It may take another one of equally good cuts ("!!!!!!!!"), and of Marian's vocabulary it
-        finds only what the model has too.
+        It may take another one of equally good cuts of a Marian text, of whose vocabulary it finds
+        only what the model has too.
         """
         ids = tf_text.FastSentencepieceTokenizer(self._model).tokenize(texts)
         if not self._own_vocabulary:
-            return ids.flat_values, ids.row_splits
+            run = self._runs(ids.flat_values, ids.row_splits)
+            return self._in_order(ids.flat_values, run), ids.row_splits
         table = {token: i for i, token in enumerate(self.vocabulary)}
         own_ids = [table.get(piece, self.unk_id) for piece in self._types]
         return tf.gather(tf.constant(own_ids), ids.flat_values), ids.row_splits
@@ -173,8 +177,12 @@ class SentencePieceTokenizer(Tokenizer):
             return self._tokenize_in_tflite(texts)
         if not self._own_vocabulary:
             ids, starts, ends, row_splits = self._cut(texts, tf.int32)
+            run = self._runs(ids, row_splits)
+            ids = self._in_order(ids, run)
             if not with_offsets:
                 return ids, row_splits
+            lengths = tf.gather(tf.constant(self._lengths), ids)
+            starts, ends = spans_in_runs(texts, starts, ends, row_splits, run, lengths)
             begins_with_space = [token.startswith(SPACE) for token in self.vocabulary]
             has_space = tf.gather(tf.constant(begins_with_space), ids)
             return ids, *without_blanks(texts, starts, ends, row_splits, has_space), row_splits
@@ -204,6 +212,26 @@ class SentencePieceTokenizer(Tokenizer):
             )
         )
         return ids, starts.flat_values, ends.flat_values, tokens.row_splits
+
+    def _runs(self, ids: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
+        """The number of the run that each token is in, int32 `[tokens]`: runs are of pieces of one
+        character, repeated, and any other token is a run of its own."""
+        character = tf.gather(tf.constant(self._repeated), ids)
+        before = tf.concat([[0], character], axis=0)[:-1]
+        splits = tf.expand_dims(tf.cast(row_splits, tf.int32), 1)
+        begins_row = tf.scatter_nd(splits, tf.ones_like(splits[:, 0]), [tf.shape(ids)[0] + 1])
+        goes_on = (character == before) & (character > 0) & (begins_row[:-1] == 0)
+        return tf.cumsum(tf.cast(~goes_on, tf.int32)) - 1
+
+    def _in_order(self, ids: tf.Tensor, run: tf.Tensor) -> tf.Tensor:
+        """The tokens with the shorter ones first in each run."""
+
+        def ordered():
+            lengths = tf.gather(tf.constant(self._lengths), ids)
+            return tf.gather(ids, tf.argsort(run * (max(self._lengths) + 1) + lengths))
+
+        has_runs = tf.reduce_max(run) + 1 < tf.size(ids)
+        return tf.cond(has_runs, ordered, lambda: ids)
 
     def _cut(self, texts: tf.Tensor, dtype: tf.DType) -> tuple[tf.Tensor, ...]:
         """Texts to flat pieces or their ids, starts and ends in bytes (int32), row splits.
@@ -257,6 +285,53 @@ def read_model(model: bytes | str | PathLike) -> bytes:
     if isinstance(model, str) and len(model) > MAX_PATH:
         return base64.b64decode(model)
     return Path(model).read_bytes()
+
+
+def repeats(vocabulary: Sequence[str]) -> tuple[list[int], list[int]]:
+    """For each token the code point that it repeats, how often, or 0 where it is none such."""
+    lengths = [
+        len(token) if token and token == len(token) * token[0] and token[0] != SPACE else 0
+        for token in vocabulary
+    ]
+    pairs = zip(vocabulary, lengths, strict=True)
+    return [ord(token[0]) if length else 0 for token, length in pairs], lengths
+
+
+def spans_in_runs(
+    texts: tf.Tensor,
+    starts: tf.Tensor,
+    ends: tf.Tensor,
+    row_splits: tf.Tensor,
+    run: tf.Tensor,
+    lengths: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Spans in bytes `[tokens]` of what now stands in another order within each run.
+
+    Args:
+        starts, ends: of the tokens in their first order.
+        run: as of `_runs`.
+        lengths: in characters, of the tokens as they stand now.
+    """
+    data, text_splits = text_bytes(texts)
+    is_start = starts_character(data)
+    before = tf.concat([[0], tf.cumsum(tf.cast(is_start, tf.int32))], axis=0)  # [bytes + 1]
+    places = tf.cast(tf.where(is_start)[:, 0], tf.int32)
+    places = tf.concat([places, text_splits[-1:]], axis=0)  # of characters in all texts
+    origin = tf.repeat(text_splits[:-1], row_splits[1:] - row_splits[:-1])  # [tokens]
+
+    def of_run(segment, values):
+        return tf.gather(segment(values, run), run)
+
+    count = of_run(tf.math.segment_sum, tf.ones_like(run))
+    first = tf.gather(before, origin + of_run(tf.math.segment_min, starts))
+    last = tf.gather(before, origin + of_run(tf.math.segment_max, ends))
+    passed = tf.cumsum(lengths, exclusive=True)
+    passed -= of_run(tf.math.segment_min, passed)
+    new_starts, new_ends = (
+        tf.gather(places, tf.minimum(first + characters, last)) - origin
+        for characters in (passed, passed + lengths)
+    )
+    return tf.where(count > 1, new_starts, starts), tf.where(count > 1, new_ends, ends)
 
 
 def without_blanks(

@@ -110,13 +110,19 @@ def both(request, load_both):
 
 
 def differences(ours, theirs, texts):
-    """The texts whose ids differ, but for SentencePiece's choice among equally good cuts."""
+    """The texts whose ids differ; of Marian but for its choice among equally good cuts."""
+    for text, mine, other in all_differences(ours, theirs, texts):
+        if is_t5(ours) or not is_another_cut(ours, mine, other):
+            yield text, mine, other
+
+
+def all_differences(ours, theirs, texts):
     for i in range(0, len(texts), 1024):
         batch = texts[i : i + 1024]
         got = ours.encode(batch)
         wanted = theirs(batch, split_special_tokens=True)["input_ids"]
         for text, mine, other in zip(batch, got, wanted, strict=True):
-            if mine != other and not is_another_cut(ours, mine, other):
+            if mine != other:
                 yield text, mine, other
 
 
@@ -153,17 +159,28 @@ def without_typed_special(ours, lines):
     return [line for line in lines if not any(token in line for token in (*TYPED_SPECIAL, "\x85"))]
 
 
-def test_ids_on_real_lines(both, read_lines):
+def assert_equal_ids(both, lines):
+    """T5: but for a few lines, whose scores TensorFlow Text adds up in float32.
+
+    What is a tie there, and is none in float64, may be cut otherwise.
+    """
     ours, theirs = both
-    lines = without_typed_special(ours, read_lines(SAMPLE))
-    assert list(differences(ours, theirs, lines)) == []
+    lines = without_typed_special(ours, lines)
+    found = list(differences(ours, theirs, lines))
+    if is_t5(ours):
+        assert all(is_another_cut(ours, mine, other) for _, mine, other in found)
+        assert len(found) <= len(lines) / 10_000
+    else:
+        assert found == []
+
+
+def test_ids_on_real_lines(both, read_lines):
+    assert_equal_ids(both, read_lines(SAMPLE))
 
 
 @pytest.mark.slow
 def test_ids_on_all_real_lines(both, read_lines):
-    ours, theirs = both
-    lines = without_typed_special(ours, read_lines(ALL))
-    assert list(differences(ours, theirs, lines)) == []
+    assert_equal_ids(both, read_lines(ALL))
 
 
 PARTS = ["'s", "'ll", "'re", " '", "''", "  ", " \n", "\u3000", "\x85", "½", "é", "e\u0301", "漢字"]
