@@ -20,6 +20,17 @@ slow fast nice kind sad happy story actor music long short new old first last wh
 where when why how i you he she we they me him her us them my your his our their
 """
 
+# Fixtures that need the extra `reference`: their tests are of the parity suite.
+OF_REFERENCE = {"openvino", "reference_of", "torch"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if OF_REFERENCE & set(item.fixturenames):
+            item.add_marker(pytest.mark.parity)
+
+
 hypothesis.settings.register_profile("lingxi", deadline=None)
 hypothesis.settings.load_profile("lingxi")
 
@@ -82,6 +93,11 @@ def tiny_classifier(vocabulary):
         return TextClassifier(backbone, tokenizer, list(labels), **kwargs)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def torch():
+    return pytest.importorskip("torch", reason="needs the extra `reference`")
 
 
 @pytest.fixture(scope="session")

@@ -91,9 +91,12 @@ def test_the_file_is_plain_onnx(report, tmp_path):
     onnxruntime.InferenceSession(tmp_path / "again.onnx")
 
 
-def test_openvino_gives_the_same_answers(report, classifier):
-    openvino = pytest.importorskip("openvino", reason="needs the extra `openvino`")
+@pytest.fixture
+def openvino():
+    return pytest.importorskip("openvino", reason="needs the extra `openvino`")
 
+
+def test_openvino_gives_the_same_answers(openvino, report, classifier):
     precise = {"INFERENCE_PRECISION_HINT": "f32"}
     model = openvino.Core().compile_model(report.path, "CPU", precise)
     for texts in (TEXTS, TEXTS[2:3]):

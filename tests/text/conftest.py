@@ -10,7 +10,6 @@ from lingxi.text import WordPieceTokenizer
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("LINGXI_TEST_DATA", ROOT / "../shared/data"))
-NO_REFERENCE = "needs the `reference` extra (pip install 'lingxi[reference]')"
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +53,7 @@ def cased(data) -> WordPieceTokenizer:
 @pytest.fixture(scope="session")
 def reference_of(tmp_path_factory):
     """A function: the tokenizer of `transformers` that loads what a tokenizer of ours saved."""
-    transformers = pytest.importorskip("transformers", reason=NO_REFERENCE)
+    transformers = pytest.importorskip("transformers", reason="needs the extra `reference`")
 
     def load(tokenizer: WordPieceTokenizer):
         directory = tmp_path_factory.mktemp("tokenizer")

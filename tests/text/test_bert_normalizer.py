@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingxi.text import bert_normalizer
-from tests.text.conftest import NO_REFERENCE, ROOT
+from tests.text.conftest import ROOT
 
 
 def look_up(units: np.ndarray, key: bytes) -> int:
@@ -63,7 +63,7 @@ def test_normalizes(lowercase, strip_accents, expected):
 
 @pytest.mark.slow
 def test_the_table_is_what_its_generator_writes():
-    pytest.importorskip("tokenizers", reason=NO_REFERENCE)
+    pytest.importorskip("tokenizers", reason="needs the extra `tokenizers`")
     path = ROOT / "tools" / "bert_characters.py"
     spec = importlib.util.spec_from_file_location("bert_characters", path)
     generator = importlib.util.module_from_spec(spec)

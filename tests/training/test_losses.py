@@ -44,8 +44,7 @@ def test_it_is_the_cross_entropy_with_smoothed_one_hot_vectors(batch, seq, vocab
     assert got == pytest.approx(by_one_hot(labels, logits, smoothing), rel=1e-5, abs=1e-6)
 
 
-def test_it_is_the_loss_of_pytorch():
-    torch = pytest.importorskip("torch")
+def test_it_is_the_loss_of_pytorch(torch):
     labels, logits = example()
     wanted = torch.nn.CrossEntropyLoss(label_smoothing=0.1)(
         torch.tensor(logits).flatten(0, 1), torch.tensor(labels).long().flatten()

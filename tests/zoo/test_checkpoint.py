@@ -290,11 +290,6 @@ def test_the_head_of_a_gpt_may_be_there_or_not(tmp_path, assert_same_weights):
 # PyTorch files
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 def as_torch(torch, directory, dtype="float32"):
     """The tensors of `directory` for PyTorch; the safetensors are gone."""
     (directory.path / checkpoint.WEIGHTS_NAME).unlink()
