@@ -24,7 +24,7 @@ format: .venv/test
 	$(BIN)/ruff format .
 
 benchmarks: .venv/reference
-	for script in import_time tokenizer checkpoint sst2 intents reviews_zh zoo loftr tflite serving sentences shakespeare mlm; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in import_time tokenizer checkpoint sst2 intents reviews_zh zoo loftr formats serving sentences shakespeare mlm; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf .venv runs

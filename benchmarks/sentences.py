@@ -1,10 +1,10 @@
 """MiniLM over real sentences, `embed` or `tag`: sentences/s beside the peer's own call.
 
-    python benchmarks/sentences.py --verb=embed|tag [--sentences=10000]
+    python benchmarks/sentences.py --verb=embed|tag [--sentences=10000] [--precision=bfloat16]
 
 Peers: `sentence_transformers`, and the pipeline "token-classification" of `transformers`. The same
-weights (of the tagger's head, random ones), float32, batches of 32; every side sorts by length if
-it can. The sides take turns, a thousand sentences a call. A third side bounds both: PyTorch's
+weights (of the tagger's head, random ones) and precision, batches of 32; every side sorts by length
+if it can. The sides take turns, a thousand sentences a call. A third side bounds both: PyTorch's
 matrix products of the blocks on as many tokens, without padding and without all else.
 """
 
@@ -22,6 +22,7 @@ SIDES = ["peer", "lingxi", "products"]
 SIDE = flags.DEFINE_enum("side", None, SIDES, "internal: time this side")
 FOLDER = flags.DEFINE_string("folder", None, "internal: of the model, and of what the sides say")
 SENTENCES = flags.DEFINE_integer("sentences", 10_000, "how many")
+PRECISION = flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "of all sides")
 MODEL = "minilm_l6_en_uncased"
 BATCH_SIZE, PART = 32, 1000
 TYPES = ["person", "place", "thing"]
@@ -41,10 +42,11 @@ def main(_):
         turn = itertools.cycle(parts)
         take_turns(lambda: call(next(turn)))
         return
-    print(describe_machine())
+    print(describe_machine(), PRECISION.value)
     with tempfile.TemporaryDirectory() as folder:
         save_model(folder)
-        arguments = f"--verb={VERB.value}", f"--folder={folder}", f"--sentences={len(texts)}"
+        arguments = [f"--verb={VERB.value}", f"--folder={folder}", f"--sentences={len(texts)}"]
+        arguments.append(f"--precision={PRECISION.value}")
         costs = call_by_call(__file__, SIDES, *arguments, rounds=len(parts))
         theirs, ours = (np.load(os.path.join(folder, f"{side}.npy")) for side in SIDES[:2])
     for side, cost in costs.items():
@@ -89,7 +91,7 @@ def answers_as_numbers(answers):
 def lingxi_embed():
     import lingxi
 
-    embedder = lingxi.tasks.TextEmbedder.from_preset(MODEL)
+    embedder = lingxi.tasks.TextEmbedder.from_preset(MODEL, dtype=PRECISION.value)
     return lambda texts: embedder.embed(texts, batch_size=BATCH_SIZE, verbose=False)
 
 
@@ -98,14 +100,16 @@ def sentence_transformers_embed():
 
     from lingxi.zoo import preset
 
-    model = SentenceTransformer(str(preset.resolve(MODEL)), device="cpu")
+    options = {"device": "cpu", "model_kwargs": {"dtype": PRECISION.value}}
+    model = SentenceTransformer(str(preset.resolve(MODEL)), **options)
     return lambda texts: model.encode(texts, batch_size=BATCH_SIZE, show_progress_bar=False)
 
 
 def lingxi_tag():
     import lingxi
 
-    task = lingxi.tasks.TokenClassifier.from_preset(os.path.join(FOLDER.value, "model"))
+    folder = os.path.join(FOLDER.value, "model")
+    task = lingxi.tasks.TokenClassifier.from_preset(folder, dtype=PRECISION.value)
 
     def call(texts):
         found = task.tag(texts, batch_size=BATCH_SIZE, verbose=False)
@@ -123,6 +127,7 @@ def transformers_tag():
         aggregation_strategy="first",
         batch_size=BATCH_SIZE,
         device="cpu",
+        dtype=PRECISION.value,
     )
 
     def call(texts):
@@ -151,8 +156,9 @@ def products():
     config = preset.read_config(preset.resolve(MODEL), ["bert"])
     dim, inner = config["hidden_size"], config["intermediate_size"]
     shapes = [(dim, 3 * dim), (dim, dim), (dim, inner), (inner, dim)]
-    layers = [torch.nn.Linear(*shape) for shape in shapes] * config["num_hidden_layers"]
-    rows = {width: torch.randn(BATCH_SIZE * 512, width) for width in (dim, inner)}
+    kind = {"dtype": getattr(torch, PRECISION.value)}
+    layers = [torch.nn.Linear(*shape, **kind) for shape in shapes] * config["num_hidden_layers"]
+    rows = {width: torch.randn(BATCH_SIZE * 512, width, **kind) for width in (dim, inner)}
 
     def call(batches):
         with torch.inference_mode():
