@@ -27,13 +27,14 @@ def set_precision():
     keras.config.set_dtype_policy(policy)
 
 
-def peer_logits(task, train, held_out, epochs, learning_rate=LEARNING_RATE):
+def peer_logits(task, train, held_out, epochs, learning_rate=LEARNING_RATE, seed=1):
     """Train a copy of an untrained task in `transformers` and run it on the held-out batches.
 
     Args:
         task: whose weights it starts from.
         train, held_out: `Batches` of the task.
         epochs, learning_rate: as of `fit`, with its default schedule.
+        seed: of its dropout.
 
     Returns:
         The logits of each held-out batch, arrays (of a `QuestionAnswerer` `[windows, 2, seq]`);
@@ -46,7 +47,7 @@ def peer_logits(task, train, held_out, epochs, learning_rate=LEARNING_RATE):
         given = (held_out[index] for index in range(held_out.num_batches))
         batches.write(folder / "held_out.npz", given)
         script = pathlib.Path(__file__).with_name("peer_pytorch.py")
-        arguments = folder, str(learning_rate), PRECISION.value
+        arguments = folder, str(learning_rate), PRECISION.value, str(seed)
         subprocess.run([sys.executable, script, *arguments], check=True)
         with np.load(folder / "logits.npz", allow_pickle=False) as found:
             logits = [found[f"arr_{index}"] for index in range(held_out.num_batches)]

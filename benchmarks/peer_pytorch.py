@@ -1,6 +1,6 @@
 """The other side of `peer.py`, in a process in which TensorFlow runs nothing.
 
-python benchmarks/peer_pytorch.py FOLDER RATE PRECISION
+python benchmarks/peer_pytorch.py FOLDER RATE PRECISION SEED
 
 FOLDER has `model/`, `train.npz` and `held_out.npz`.
 """
@@ -25,9 +25,9 @@ WEIGHT_DECAY = 0.01
 LOWEST = -1e9  # where no answer can stand
 
 
-def main(folder, learning_rate, precision):
+def main(folder, learning_rate, precision, seed):
     (architecture,) = json.loads((folder / "model/config.json").read_text())["architectures"]
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     model = getattr(transformers, architecture).from_pretrained(folder / "model")
     train = batches.read(folder / "train.npz")
     start = time.perf_counter()
@@ -82,4 +82,4 @@ def fine_tune(model, train, peak):
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3])
+    main(pathlib.Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
