@@ -11,7 +11,8 @@ from keras import ops
 from lingxi.layers import Dense
 from lingxi.tasks import squad, text_data
 from lingxi.tasks.answer_reader import AnswerReader
-from lingxi.tasks.task import Task, run_batches
+from lingxi.tasks.head_task import HeadTask
+from lingxi.tasks.task import run_batches
 from lingxi.training import KlDivergence
 from lingxi.zoo import Bert, checkpoint
 from lingxi.zoo.huggingface.question_answering import QUESTION_ANSWERERS
@@ -41,7 +42,7 @@ class Answer:
 
 
 @keras.saving.register_keras_serializable(package="lingxi")
-class QuestionAnswerer(Task):
+class QuestionAnswerer(HeadTask):
     """An encoder that finds the answer to a question in a text of any length.
 
     The text is cut into windows that overlap, each with the question before it. As a Keras model
@@ -124,10 +125,13 @@ class QuestionAnswerer(Task):
 
     # The Keras model
 
-    def call(self, inputs, training=None):
+    def features(self, inputs, training=None):
+        """What the head reads of tokenized inputs, `[windows, seq, hidden]`."""
         inputs = {name: values for name, values in inputs.items() if name != "can_answer"}
-        x = self.backbone(inputs, training=training)["sequence_output"]
-        return self.head(self.head_dropout(x, training=training))  # [windows, seq, 2]
+        return self.backbone(inputs, training=training)["sequence_output"]
+
+    def outputs(self, features, training=None):
+        return self.head(self.head_dropout(features, training=training))  # [windows, seq, 2]
 
     def default_loss(self):
         """The mean of the cross-entropies of start and end."""
@@ -202,6 +206,9 @@ class QuestionAnswerer(Task):
             chinese = squad.are_chinese([question.context for question in questions])
         wanted = [[text for text, _ in question.answers] for question in questions]
         return squad.scores([text.decode() for text in answers["text"]], wanted, chinese)
+
+    def examples(self, x, y=None):
+        return _training_data(x, y)[:2]
 
     def _raw_batches(self, x, y, batch_size, order, sample_weight=None, seed=None, max_length=None):
         """Batches of windows of `(question, context)`s and, if given, of their answers."""

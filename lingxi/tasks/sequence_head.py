@@ -1,7 +1,5 @@
 """An encoder with a head on its first token: what tasks on whole texts share."""
 
-import functools
-
 import keras
 import tensorflow as tf
 from keras import ops
@@ -9,17 +7,16 @@ from keras import ops
 from lingxi.data import TableStream
 from lingxi.layers import Dense, get_activation
 from lingxi.tasks import text_data
-from lingxi.tasks.task import Task, run_batches
+from lingxi.tasks.head_task import HeadTask
 from lingxi.tasks.text_batches import TextBatches, augmented_dataset, checked_augmentation
 from lingxi.training import run_seed
 from lingxi.zoo import Bert, checkpoint
 from lingxi.zoo.huggingface.classifier import CLASSIFIERS
 
 HEAD = "ForSequenceClassification"  # of `transformers`
-HEAD_LEARNING_RATE = 1e-3
 
 
-class SequenceHead(Task):
+class SequenceHead(HeadTask):
     """The first token's output, a hidden layer, and a few numbers `[batch, outputs]`.
 
     Args:
@@ -54,9 +51,6 @@ class SequenceHead(Task):
         self.head = Dense(num_outputs, kernel_initializer=initializer, dtype="float32", name="head")
         self.head.build((None, hidden_dim))
         self.built = True
-
-    def call(self, inputs, training=None):
-        return self.outputs(self.features(inputs, training), training)
 
     def features(self, inputs, training=None):
         """What the head reads of tokenized inputs, `[batch, hidden]`."""
@@ -142,61 +136,6 @@ class SequenceHead(Task):
         options = {"batch_size": batch_size, "order": order, "seed": seed}
         return {"x": TextBatches.of_stream(self, x, **options).dataset()}
 
-    def fit_head(
-        self,
-        x,
-        y,
-        validation_data=None,
-        epochs=1,
-        batch_size=None,
-        learning_rate=HEAD_LEARNING_RATE,
-        seed=None,
-        **kwargs,
-    ):
-        """Train the head alone: the encoder runs once over each text, without dropout.
-
-        Many epochs then cost little. For features of an encoder that learns too, use `fit`; for
-        one that does not but whose inputs change, set `backbone.trainable = False` first.
-
-        Args:
-            x, y, validation_data: raw texts, or pairs, and what to learn of them, as in `fit`.
-            epochs, batch_size, kwargs: as in `keras.Model.fit`.
-            learning_rate: of Adam, constant.
-            seed: of the order of the examples.
-
-        Returns:
-            A `keras.callbacks.History`.
-        """
-        if seed is not None:
-            keras.utils.set_random_seed(seed)
-        model = HeadModel(self)
-        model.compile(
-            keras.optimizers.Adam(learning_rate),
-            self.default_loss(),
-            metrics=self.default_metrics(),
-        )
-        if validation_data is not None:
-            validation_data = self._features_of(*validation_data)
-        return model.fit(
-            *self._features_of(x, y),
-            validation_data=validation_data,
-            epochs=epochs,
-            batch_size=batch_size,
-            **kwargs,
-        )
-
-    def _features_of(self, x, y):
-        """Features `[examples, hidden]` of raw texts, and their targets."""
-        batches = self._raw_batches(x, y, None, "sorted")
-        if not batches.num_examples:
-            raise ValueError(f"got no texts; pass at least one text and its {self.target}")
-        features = run_batches(self._features_graph, batches, "auto", "encode")
-        return features, batches.targets
-
-    @functools.cached_property
-    def _features_graph(self):
-        return self._graph(lambda inputs: tf.cast(self.features(inputs, False), tf.float32))
-
     # Presets
 
     @classmethod
@@ -233,16 +172,3 @@ class SequenceHead(Task):
 
     def get_config(self):
         return {**super().get_config(), "dropout": self.dropout}
-
-
-class HeadModel(keras.Model):
-    """The head of a task, from features to outputs."""
-
-    def __init__(self, task):
-        super().__init__()
-        self._layers_that_learn = [layer for layer in (task.hidden, task.head) if layer is not None]
-        self._outputs = task.outputs
-        self.built = True
-
-    def call(self, features, training=None):
-        return self._outputs(features, training)

@@ -571,13 +571,19 @@ def run_batches(graph, batches, verbose, description):
         ),
         graph.get_concrete_function().structured_outputs,
     )
+    for rows, answer in answers_in_turn(graph, batches, verbose, description):
+        for array, values in zip(tf.nest.flatten(outputs), tf.nest.flatten(answer), strict=True):
+            used = tuple(slice(length) for length in values.shape[1:])
+            array[(rows, *used)] = values.numpy()
+    return outputs
+
+
+def answers_in_turn(graph, batches, verbose, description):
+    """The numbers of the examples of each batch, and what `graph` gives for it."""
     answers = _several_at_once(lambda step: graph(batches[step][0]), batches.num_batches)
     steps = progress(batches.num_batches, description, verbose)
     for step, answer in zip(steps, answers, strict=True):
-        for array, values in zip(tf.nest.flatten(outputs), tf.nest.flatten(answer), strict=True):
-            used = tuple(slice(length) for length in values.shape[1:])
-            array[(batches.rows[step], *used)] = values.numpy()
-    return outputs
+        yield batches.rows[step], answer
 
 
 def _several_at_once(function, count):

@@ -1,6 +1,7 @@
 """Raw texts and labels, in every form that `fit` accepts, to batches of token ids."""
 
 import collections.abc
+import copy
 import dataclasses
 import hashlib
 import math
@@ -121,8 +122,35 @@ class LengthBucketedBatches(Batches):
         """Tokens of the longest text."""
         return int(np.diff(self.splits).max(initial=0))
 
+    def places(self, rows, length):
+        """Where each token of these examples stands among all tokens, and whether there is one.
+
+        Args:
+            rows: numbers of `batch` examples.
+            length: in tokens, to which they are padded.
+
+        Returns:
+            int `[batch, length]`, 0 where there is none; bool `[batch, length]`.
+        """
+        column = np.arange(length)
+        real = column < np.diff(self.splits)[rows, np.newaxis]
+        return np.where(real, self.splits[rows, np.newaxis] + column, 0), real
+
+    def with_input(self, name, values, order, seed=None):
+        """The same examples with one more input, `values` `[tokens, …]`, in another order."""
+        more = copy.copy(self)
+        more.values = {**self.values, name: values}
+        more.order, more.random = order, np.random.default_rng(seed)
+        more.rows = more._draw_batches()
+        return more
+
     def _signature(self):
-        signature = ({n: tf.TensorSpec([None, None], v.dtype) for n, v in self.values.items()},)
+        signature = (
+            {
+                name: tf.TensorSpec([None, None, *values.shape[1:]], values.dtype)
+                for name, values in self.values.items()
+            },
+        )
         if self.has_sequences:
             signature += (tf.TensorSpec([None, None], self.targets.dtype),)
         elif self.targets is not None:
@@ -148,14 +176,12 @@ class LengthBucketedBatches(Batches):
 
     def __getitem__(self, index):
         rows = self.rows[index]
-        starts, lengths = self.splits[rows], np.diff(self.splits)[rows]
-        length = math.ceil(lengths.max() / LENGTH_STEP) * LENGTH_STEP
-        column = np.arange(min(length, self.longest))  # [seq]
-        real = column < lengths[:, np.newaxis]  # [batch, seq]
-        position = np.where(real, starts[:, np.newaxis] + column, 0)
+        length = math.ceil(np.diff(self.splits)[rows].max() / LENGTH_STEP) * LENGTH_STEP
+        place, real = self.places(rows, min(length, self.longest))  # [batch, seq]
 
         def padded(values, fill):
-            return np.where(real, values[position], fill).astype(values.dtype)
+            is_real = real.reshape(*real.shape, *[1] * (values.ndim - 1))  # [batch, seq, 1…]
+            return np.where(is_real, values[place], fill).astype(values.dtype)
 
         batch = (
             {n: padded(v, self.pad_id if n == "token_ids" else 0) for n, v in self.values.items()},

@@ -12,9 +12,10 @@ from lingxi.answers.batches import stacked
 from lingxi.layers import Dense, LinearChainCrf
 from lingxi.tasks import text_data
 from lingxi.tasks.entities import EntityReader
+from lingxi.tasks.head_task import HeadTask
 from lingxi.tasks.labels import Labels
 from lingxi.tasks.tagged_data import read_tagged
-from lingxi.tasks.task import Task, run_batches
+from lingxi.tasks.task import run_batches
 from lingxi.text.strings import as_strings
 from lingxi.text.tags import TagScheme
 from lingxi.training import IGNORED, EntityScores, TokenCrossEntropy, token_divergence
@@ -49,7 +50,7 @@ class Entity:
 
 
 @keras.saving.register_keras_serializable(package="lingxi")
-class TokenClassifier(Task):
+class TokenClassifier(HeadTask):
     """An encoder that tags words, trained and called on raw text.
 
     As a Keras model it takes what `tokenizer` returns and gives logits `[batch, seq, tags]`. The
@@ -130,10 +131,13 @@ class TokenClassifier(Task):
 
     # The Keras model
 
-    def call(self, inputs, training=None):
+    def features(self, inputs, training=None):
+        """What the head reads of tokenized inputs, `[batch, seq, hidden]`."""
         inputs = {name: values for name, values in inputs.items() if name != "word_starts"}
-        x = self.backbone(inputs, training=training)["sequence_output"]
-        return self.head(self.head_dropout(x, training=training))  # [batch, seq, tags]
+        return self.backbone(inputs, training=training)["sequence_output"]
+
+    def outputs(self, features, training=None):
+        return self.head(self.head_dropout(features, training=training))  # [batch, seq, tags]
 
     def default_loss(self):
         """Cross-entropy of the tags; with a CRF, its negative log-likelihood in place of it."""
@@ -190,9 +194,12 @@ class TokenClassifier(Task):
             validation_data = (validation_data, None)
         return super().fit(x, y, validation_data, **kwargs)
 
+    def examples(self, x, y=None):
+        return read_tagged(x, y), ()
+
     def _batches(self, x, y, batch_size, order, sample_weight=None, seed=None):
         if text_data.is_raw(x):
-            x, y = read_tagged(x, y), ()
+            x, y = self.examples(x, y)
         return super()._batches(x, y, batch_size, order, sample_weight, seed)
 
     def _raw_batches(self, x, y, batch_size, order, sample_weight=None, seed=None, max_length=None):
@@ -233,6 +240,35 @@ class TokenClassifier(Task):
             "a TokenClassifier takes data sets of tokenized inputs only; pass texts as a list, or "
             "the path of a file"
         )
+
+    def with_labels(self, labels):
+        """A tagger that knows these types too, and tags what this one does as this one does.
+
+        It has the same backbone, not a copy, and a head whose old rows are those of this one. Train
+        it on examples of all types: on the new ones alone it would forget the old ones.
+        """
+        first, kinds = self.labels[0], self.scheme.type_ids
+        prefixes = [
+            tag.removesuffix(first) for tag, kind in zip(self.tags, kinds, strict=True) if kind == 0
+        ]
+        more = type(self)(
+            self.backbone,
+            self.tokenizer,
+            [*self.tags, *(prefix + x for x in Labels(labels).names for prefix in prefixes)],
+            self.crf is not None,
+            self.max_length,
+            self.overlap,
+            self.dropout,
+        )
+        pairs = [(self.head, more.head)]
+        if self.crf is not None:
+            pairs.append((self.crf, more.crf))
+        for mine, other in pairs:
+            for old, new in zip(mine.weights, other.weights, strict=True):
+                value = np.array(new)
+                value[tuple(slice(n) for n in old.shape)] = old
+                new.assign(value)
+        return more
 
     # The verb
 

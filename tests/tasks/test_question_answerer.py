@@ -58,6 +58,20 @@ def test_it_learns_where_answers_stand_and_where_there_is_none(trained):
         assert answer.score == answer.no_answer_score > 0.5
 
 
+def test_only_the_head_learns_from_kept_features(trained, vocabulary):
+    task = QuestionAnswerer(
+        trained.backbone, WordPieceTokenizer(vocabulary, max_length=32), 24, no_answer=True
+    )
+    before = [np.array(weight) for weight in task.backbone.weights]
+    x, y = toy(answered=0.7)
+    options = {"epochs": 30, "learning_rate": 0.02, "seed": 1, "verbose": 0}
+    history = task.fit_head(x, y, validation_data=(x, y), **options).history
+    assert history["val_accuracy"][-1] > 0.9 > history["val_accuracy"][0]
+    assert task.evaluate(x, y, verbose=0)["exact_match"] > 90
+    for weight, old in zip(task.backbone.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+
+
 def test_it_finds_the_answer_in_any_window_of_a_long_text(trained):
     for before in range(0, 90, 7):
         context = "the film was " * before + "lovely" + " of the river" * (60 - before // 2)

@@ -218,3 +218,53 @@ def test_bad_input_is_named(tokenizer, call, error, message):
 def test_overlap_must_leave_room(tokenizer):
     with pytest.raises(ValueError, match="overlap must be"):
         new_task(tokenizer, max_length=8, overlap=6)
+
+
+def weights_of(model):
+    return [np.array(weight) for weight in model.weights]
+
+
+def test_only_the_head_learns_from_kept_features(trained, tokenizer):
+    """A new head on an encoder that knows the entities learns them again."""
+    options = {"crf": trained.crf is not None, "max_length": 16}
+    task = TokenClassifier(trained.backbone, tokenizer, list(NAMES), **options)
+    before = weights_of(task.backbone)
+    dev = examples(50, seed=1)
+    assert task.evaluate(*dev, return_dict=True, verbose=0)["f1"] < 0.5
+    history = task.fit_head(
+        *examples(200),
+        validation_data=dev,
+        epochs=8,
+        learning_rate=0.02,
+        seed=1,
+        verbose=0,
+    ).history
+    found = task.evaluate(*dev, return_dict=True, verbose=0)
+    assert found["f1"] == pytest.approx(history["val_f1"][-1], abs=1e-6)
+    assert found["f1"] > 0.9
+    for weight, old in zip(task.backbone.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+    learning = {id(weight) for weight in task.trainable_weights}
+    assert all(id(w) in learning for w in trained.backbone.trainable_weights)
+
+
+def test_types_are_added_without_losing_the_old_ones(trained):
+    more = trained.with_labels(["TIME"])
+    assert more.labels == ["PLACE", "FOOD", "TIME"]
+    assert more.tags == [*trained.tags, "B-TIME", "I-TIME"]
+    text = ["the old river is good and rice was slow ."]
+    inputs = trained.tokenizer(text)
+    np.testing.assert_allclose(more(inputs)[..., :5], trained(inputs), atol=1e-6)
+    if trained.crf is not None:
+        np.testing.assert_array_equal(more.crf.transitions[:5, :5], trained.crf.transitions)
+        assert more.crf.transitions[0, 6] == -10.0  # from "O" to "I-TIME"
+    words, tags = examples(20)
+    more.fit([*words, ["day"]], [*tags, ["B-TIME"]], verbose=0)
+    with pytest.raises(ValueError, match="must differ|distinct"):
+        more.with_labels(["TIME"])
+
+
+def test_types_are_added_in_the_scheme_of_the_old_ones(tokenizer):
+    tags = ["O", *(f"{prefix}-PLACE" for prefix in "BIES")]
+    assert new_task(tokenizer, tags).with_labels(["A"]).tags[5:] == ["B-A", "I-A", "E-A", "S-A"]
+    assert new_task(tokenizer, ["O", "PLACE"]).with_labels(["A"]).tags == ["O", "PLACE", "A"]
