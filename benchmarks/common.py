@@ -115,5 +115,6 @@ def describe_machine():
     except OSError:
         return platform.processor()
     name = info.split("model name")[1].split(":", 1)[1].splitlines()[0].strip()
-    amx = "with AMX" if "amx_bf16" in info else "without AMX"
-    return f"{name}, {os.cpu_count()} cores, {amx}"
+    kinds = {"amx_bf16": "by AMX", "avx512_bf16": "by AVX-512"}
+    bfloat16 = next((how for flag, how in kinds.items() if flag in info), "as float32")
+    return f"{name}, {os.cpu_count()} cores, bfloat16 {bfloat16}"

@@ -120,9 +120,9 @@ def test_a_server_needs_only_the_text(embedder, path_of):
 )
 def test_fewer_bits_point_the_same_way(embedder, path_of, form, options):
     found = export.load(path_of(embedder, form, **options)).embed(TEXTS)
-    cosines = (found * embedder.embed(TEXTS)).sum(-1)
-    assert cosines.min() > 0.99
-    assert cosines.min() < 1.0 - 1e-7
+    expected = embedder.embed(TEXTS)
+    assert (found * expected).sum(-1).min() > 0.99
+    assert np.abs(found - expected).max() > 1e-5  # more than float32 artifacts differ by
 
 
 def test_an_artifact_of_other_weights_fails_verification(embedder, new_embedder, path_of):
