@@ -16,6 +16,7 @@ import time
 PATIENCE = 3.0  # seconds in which others may say what is wrong
 LAST_LINES = 20  # of what a process wrote before it failed
 _SIGNALS = signal.SIGHUP, signal.SIGTERM
+_INTERRUPTED = -1  # in place of the number of a process
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 
 
@@ -36,7 +37,7 @@ def launch(commands, advice):
         ChildProcessError: a process was killed, or failed without the first saying why.
     """
     ended = queue.SimpleQueue()
-    with tempfile.TemporaryDirectory() as logs, _raised(_SIGNALS):
+    with tempfile.TemporaryDirectory() as logs, _raised(_SIGNALS), _told(ended):
         processes = []
         try:
             for number, (arguments, environment) in enumerate(commands):
@@ -131,20 +132,34 @@ def _raised(signals):
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def _told(ended):
+    """Have the first Ctrl-C put a message among those of ended processes, a second one raise.
+
+    Raised wherever Python happens to be, the first could get lost.
+    """
+
+    def tell(number, frame):
+        signal.signal(signal.SIGINT, before)
+        ended.put((_INTERRUPTED, 0))
+
+    before = signal.signal(signal.SIGINT, tell)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _watch(number, process, ended):
     ended.put((number, process.wait()))
 
 
 def _first_failure(processes, ended):
     """Number and status of the process that failed first, or two times None."""
-    running, interrupted = set(range(len(processes))), False
+    running = set(range(len(processes)))
     while running:
-        try:
-            number, status = ended.get()
-        except KeyboardInterrupt:
-            if interrupted:
-                raise
-            interrupted = True
+        number, status = ended.get()
+        if number == _INTERRUPTED:
             processes[0].send_signal(signal.SIGINT)
             continue
         running.remove(number)
