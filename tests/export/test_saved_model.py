@@ -198,6 +198,7 @@ def test_what_it_is_lies_beside_it(path):
         "labels": list(LABELS),
         "multi_label": False,
         "precision": "float32",
+        "target": None,
         "pairs": False,
         "max_length": 32,
     }
