@@ -124,7 +124,7 @@ def saved_model(
             raise OSError(errno.EIO, error.message) from error
         serving.check_operations(temporary)
         serving.write_methods(temporary)
-        metadata.write_beside(temporary, {**facts, "target": target, "card": card})
+        metadata.write_beside(temporary, {**facts, "card": card})
         try:
             report = verification.verify_unpublished(task, temporary, examples, min_agreement)
         except tf.errors.OpError as error:
@@ -175,7 +175,9 @@ def _parts(task, precision, target, pairs, max_length, weights=None):
         signatures["with_options"] = tf.function(
             answers_as_told, autograph=False
         ).get_concrete_function(texts[0], **told)
-    facts = metadata.describe(task, precision=precision, pairs=pairs, max_length=max_length)
+    facts = metadata.describe(
+        task, precision=precision, target=target, pairs=pairs, max_length=max_length
+    )
     return served, signatures, facts
 
 
@@ -192,7 +194,8 @@ def _heads(multi, precision, target, pairs, max_length):
         served.heads[name], own, facts[name] = _parts(task, precision, target, *settings, weights)
         signatures[name] = own["serving_default"]
         signatures[f"{name}_token_ids"] = own["token_ids"]
-    return served, signatures, {"task": "MultiTask", "precision": precision, "tasks": facts}
+    facts = {"task": "MultiTask", "precision": precision, "target": target, "tasks": facts}
+    return served, signatures, facts
 
 
 def _pictures(task, precision, target, pairs, max_length):
@@ -214,7 +217,7 @@ def _pictures(task, precision, target, pairs, max_length):
         "serving_default": of_files.get_concrete_function(*task.files_signature()),
         "pictures": of_pictures.get_concrete_function(*task.pictures_signature()),
     }
-    return served, signatures, metadata.describe(task, precision=precision)
+    return served, signatures, metadata.describe(task, precision=precision, target=target)
 
 
 class _Served(tf.Module):

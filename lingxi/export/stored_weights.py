@@ -53,13 +53,15 @@ class StoredWeights:
         parts = [in_int8(w) if id(w) in quantized else (w.numpy(),) for w in self._replaced]
         if in_graph:
             _check_size(parts)
-            self._read = tf.function(
-                lambda: [[tf.constant(part) for part in own] for own in parts], autograph=False
-            )
+            self._read = tf.function(lambda: self._made(tf.constant, parts), autograph=False)
         else:
-            variables = [[tf.Variable(part, trainable=False) for part in own] for own in parts]
+            variables = self._made(functools.partial(tf.Variable, trainable=False), parts)
             self.variables += [part for own in variables for part in own]
             self._read = lambda: variables
+
+    def _made(self, make, parts):
+        named = zip(self._replaced, parts, strict=True)
+        return [[make(part, name=weight.path) for part in own] for weight, own in named]
 
     @contextlib.contextmanager
     def in_place(self):

@@ -1,6 +1,7 @@
 """Proof that an artifact gives the answers of its task."""
 
 import dataclasses
+import itertools
 import pathlib
 import statistics
 import time
@@ -42,6 +43,7 @@ class Report:
         format: "SavedModel", "TFLite" or "ONNX".
         precision: "float32", "float16", "bfloat16", "int8", "int8_weights", "int8_static", "int4",
             or "mixed" where layers differ.
+        target: of a SavedModel "cpu", "gpu" or None, any machine.
         num_examples: texts compared.
         max_difference: largest absolute difference of any number, such as a probability.
         agreement: share of texts with the same answer, by all signatures.
@@ -65,6 +67,7 @@ class Report:
     signatures: dict
     heads: dict = dataclasses.field(default_factory=dict)
     unit: str = "text"
+    target: str | None = None
 
     @property
     def label_agreement(self):
@@ -76,8 +79,9 @@ class Report:
         return dataclasses.replace(self, path=pathlib.Path(path), heads=heads)
 
     def __str__(self):
+        variant = f"{self.precision} for {self.target}" if self.target else self.precision
         lines = [
-            f"{self.format} {self.precision}: {self.path}",
+            f"{self.format} {variant}: {self.path}",
             f"  size             {_readable_size(self.size)}",
             f"  latency          {self.latency * 1e3:.1f} ms a {self.unit}"
             f" (Keras {self.task_latency * 1e3:.1f} ms)",
@@ -189,10 +193,11 @@ def _verify(task, artifact, examples, min_agreement):
         max_difference=difference,
         agreement=agreement,
         size=size(path),
-        latency=_latency(artifact.answers_to, examples),
-        task_latency=_latency(task.answers_to, examples),
+        latency=latency(artifact.answers_to, examples),
+        task_latency=latency(task.answers_to, examples),
         signatures=artifact.graph.describe_signatures(),
         unit=artifact.unit,
+        target=facts.get("target"),
     )
 
 
@@ -225,16 +230,17 @@ def _plain(value):
     return (np.round(shown, 4) if shown.dtype.kind == "f" else shown).tolist()
 
 
-def _latency(answers_to, examples):
-    """Median seconds for one example, after a warm-up."""
-    answers_to(examples[:1])
+def latency(answers_to, examples, batch=1):
+    """Median seconds for `batch` examples at a time, after a warm-up."""
+    turns = itertools.cycle(examples)
+    answers_to(list(itertools.islice(turns, batch)))
     times = []
-    for run in range(TIMED_RUNS):
+    for _ in range(TIMED_RUNS):
         if sum(times) > TIMED_SECONDS:
             break
-        example = examples[run % len(examples)]
+        texts = list(itertools.islice(turns, batch))
         start = time.perf_counter()
-        answers_to([example])
+        answers_to(texts)
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 
