@@ -130,9 +130,10 @@ def saved_model(
         except tf.errors.OpError as error:
             if target != "gpu":
                 raise
+            reasons = [line for line in error.message.splitlines() if "XLA" in line]
             raise ValueError(
-                f"XLA cannot compile this {type(task).__name__}: {error.message}. Choose "
-                "target=None, which runs on GPUs too"
+                f"XLA cannot compile this {type(task).__name__}: {(*reasons, error.message)[0]}. "
+                "Choose target=None, which runs on GPUs too"
             ) from error
         if tensorflow_serving:
             serving.write_warmup(temporary, directory.absolute().name, task, examples)

@@ -12,7 +12,7 @@ def test_a_sweep_is_a_table_and_a_picture(lingxi, model, table, tmp_path):
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
     lines = outcome.out.splitlines()
-    assert lines[0].split() == "mode size 1 text 8 texts agreement accuracy drop".split()
+    assert " ".join(lines[0].split()) == "mode size 1 text 8 texts agreement accuracy drop"
     assert [line.split()[0] for line in lines[1:3]] == ["float32", "int8"]
     assert "swept/int8.tflite" in lines[-2]
     assert (tmp_path / "swept/sweep.png").is_file()
@@ -62,8 +62,15 @@ def test_a_recipe_is_a_file(lingxi, model, tmp_path):
             "a sweep is of --format tflite, the default, or saved_model; got onnx",
         ),
         (
-            ["export", "sweep", "--model=m", "--output=o", "--data=d"]
-            + ["--format=saved_model", "--input=ids"],
+            [
+                "export",
+                "sweep",
+                "--model=m",
+                "--output=o",
+                "--data=d",
+                "--format=saved_model",
+                "--input=ids",
+            ],
             "--input is not for SavedModels",
         ),
     ],

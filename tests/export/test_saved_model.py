@@ -210,7 +210,11 @@ def test_for_a_cpu_all_weights_are_constants_of_one_function(exported, classifie
     holders = [
         function
         for function in functions(path)
-        if any(node.attr["value"].tensor.ByteSize() > 1e5 for node in function.node_def)
+        if any(
+            node.attr["value"].tensor.ByteSize() > 1e4
+            and node.attr["dtype"].type == tf.float32.as_datatype_enum
+            for node in function.node_def
+        )
     ]
     (constants,) = holders
     assert len(constants.signature.output_arg) == len(classifier.weights)
@@ -257,7 +261,9 @@ def test_what_xla_cannot_compile_is_refused(tiny_classifier, tmp_path, monkeypat
         return answers | {"score": answers["score"] + tf.cast(lengths[:, 0] * 0, tf.float32)}
 
     monkeypatch.setattr(task, "answers", with_strings)
-    with pytest.raises(ValueError, match="XLA cannot compile this TextClassifier: .*target=None"):
+    with pytest.raises(
+        ValueError, match="XLA cannot compile this TextClassifier: .*AsString.*None"
+    ):
         export.saved_model(task, tmp_path / "model", target="gpu")
     assert names(tmp_path) == []
 
