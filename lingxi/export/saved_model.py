@@ -59,7 +59,7 @@ def saved_model(
         directory: of all versions of this model.
         version: a number; by default one more than the highest there.
         precision: "float32"; "bfloat16": half the size, and faster on CPUs with AMX and on GPUs;
-            or "int8_weights": a quarter of the size, as fast as float32 at best.
+            or "int8_weights": a quarter of the size, but no faster: it computes in float32.
         target: None, for any machine; "cpu": weights are constants of the graph, for which
             TensorFlow packs them: faster for few texts, slower to load, up to 2 GB; or "gpu": XLA
             compiles the function from token ids to answers, once for each batch size, with texts

@@ -34,6 +34,7 @@ def file(task, tmp_path_factory):
     return export.tflite(task, path, input="ids")
 
 
+@pytest.mark.slow
 def test_for_a_gpu_windows_of_all_contexts_have_one_length(task, tmp_path):
     report = export.saved_model(task, tmp_path, target="gpu")
     found = export.load(report.path).answer(QUESTIONS, CONTEXTS)

@@ -28,6 +28,7 @@ def same(found, expected):
         np.testing.assert_allclose([e.score for e in one], [e.score for e in other], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_for_a_gpu_windows_of_all_texts_have_one_length(task, tmp_path):
     texts, inputs = [*TEXTS, LONG], []
     report = lingxi.export.saved_model(task, tmp_path / "model", target="gpu", examples=texts[:3])
