@@ -11,7 +11,7 @@ from lingxi.export.artifact import load
 from lingxi.export.saved_model import PRECISIONS, TARGETS, saved_model
 from lingxi.export.sweep_chart import check_matplotlib, draw
 from lingxi.export.tflite import check_number_format, tflite
-from lingxi.export.verification import latency
+from lingxi.export.verification import latencies
 
 MODES = (None, "float16", "int8", "int8_weights", "int8_static", "int4")
 FLOAT32 = "float32"  # name of the mode None
@@ -99,6 +99,8 @@ class Sweep:
             for trial in self.trials
             if not trial.problem
         ]
+        if self.measure == AGREEMENT:
+            rows = [(*row[:4], *row[5:]) for row in rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -153,7 +155,7 @@ def sweep(
         max_drop: how much less than the task's the quality of the chosen file may be.
         calibration: inputs for "int8_static"; by default the first 200 of `examples`.
         format: "tflite", of which the smallest file is chosen, or "saved_model", of which the
-            fastest for one text is; both are measured where this runs.
+            fastest for one text is. All are loaded at once and take turns to be timed.
         settings: more of `lingxi.export.tflite` or `saved_model`, such as `max_length=64`.
 
     Returns:
@@ -179,7 +181,7 @@ def sweep(
         task_quality = quality_of(task)
         texts = [text for pair in examples for text in pair] if verb == "embed" else examples
     calibration = texts if calibration is None else list(calibration)
-    trials = []
+    trials, artifacts = [], {}
     for name, mode in modes.items():
         compared = (calibration if mode == "int8_static" else texts)[:COMPARED]
         options = {**settings, "examples": compared, "min_agreement": 0.0}
@@ -191,24 +193,22 @@ def sweep(
         except (ValueError, RuntimeError) as error:  # that the interpreter refuses, or no numbers
             trials.append(Trial(name, mode, problem=str(error)))
             continue
-        artifact = load(report.path)
-        found = report.agreement if labels is None else quality_of(artifact)
+        artifacts[name] = load(report.path)
+        found = report.agreement if labels is None else quality_of(artifacts[name])
         trial = Trial(
             name,
             mode,
             report.path,
             report.size,
-            report.latency,
             quality=found,
             drop=task_quality - found,
-            batch_latency=latency(artifact.answers_to, compared, BATCH),
             agreement=report.agreement,
         )
         trials.append(trial)
-    if not any(trial.path for trial in trials):
+    if not artifacts:
         problems = "; ".join(f"{trial.name}: {trial.problem}" for trial in trials)
         raise ValueError(f"no mode gave a file: {problems}")
-    trials = tuple(with_front(trials))
+    trials = tuple(with_front(_timed(trials, artifacts, texts[:COMPARED])))
     result = Sweep(measure, task_quality, max_drop, trials, None, folder / CHART, format)
     _, cost = BEST[format]
     chosen = min(result.within_bound(), key=lambda trial: getattr(trial, cost), default=None)
@@ -240,6 +240,19 @@ def _name(mode):
     if isinstance(mode, dict):
         return "mixed"
     return FLOAT32 if mode is None else mode
+
+
+def _timed(trials, artifacts, examples):
+    """The trials, with the latencies of their artifacts, `{name: Artifact}`."""
+    sides = [artifact.answers_to for artifact in artifacts.values()]
+    times = zip(latencies(sides, examples), latencies(sides, examples, BATCH), strict=True)
+    times = dict(zip(artifacts, times, strict=True))
+    return [
+        dataclasses.replace(trial, latency=times[trial.name][0], batch_latency=times[trial.name][1])
+        if trial.name in times
+        else trial
+        for trial in trials
+    ]
 
 
 def with_front(trials):

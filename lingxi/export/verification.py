@@ -193,8 +193,8 @@ def _verify(task, artifact, examples, min_agreement):
         max_difference=difference,
         agreement=agreement,
         size=size(path),
-        latency=latency(artifact.answers_to, examples),
-        task_latency=latency(task.answers_to, examples),
+        latency=latencies([artifact.answers_to], examples)[0],
+        task_latency=latencies([task.answers_to], examples)[0],
         signatures=artifact.graph.describe_signatures(),
         unit=artifact.unit,
         target=facts.get("target"),
@@ -230,19 +230,27 @@ def _plain(value):
     return (np.round(shown, 4) if shown.dtype.kind == "f" else shown).tolist()
 
 
-def latency(answers_to, examples, batch=1):
-    """Median seconds for `batch` examples at a time, after a warm-up."""
-    turns = itertools.cycle(examples)
-    answers_to(list(itertools.islice(turns, batch)))
+def latencies(sides, examples, batch=1):
+    """Median seconds of each side for `batch` examples at a time, after a warm-up.
+
+    Sides, functions of a list of examples, take turns: what else the machine does slows all alike.
+    """
+    endless = itertools.cycle(examples)
+    rounds = [list(itertools.islice(endless, batch)) for _ in range(TIMED_RUNS)]
+    for side in sides:
+        side(rounds[0])
     times = []
-    for _ in range(TIMED_RUNS):
-        if sum(times) > TIMED_SECONDS:
+    for texts in rounds:
+        if np.sum(times) > TIMED_SECONDS * len(sides):
             break
-        texts = list(itertools.islice(turns, batch))
-        start = time.perf_counter()
-        answers_to(texts)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        times.append([_seconds(side, texts) for side in sides])
+    return [statistics.median(own) for own in zip(*times, strict=True)]
+
+
+def _seconds(side, texts):
+    start = time.perf_counter()
+    side(texts)
+    return time.perf_counter() - start
 
 
 def size(path):

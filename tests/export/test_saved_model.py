@@ -94,7 +94,9 @@ def test_token_ids_get_the_same_answers_as_strings(signatures, classifier, paddi
 
 
 @pytest.mark.slow
-def test_a_process_with_tensorflow_alone_serves_it(path, classifier, tmp_path):
+@pytest.mark.parametrize("target", [None, "cpu", "gpu"])
+def test_a_process_with_tensorflow_alone_serves_it(exported, target, classifier, tmp_path):
+    path, _ = exported("saved_model", target=target)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     result = subprocess.run(
         [sys.executable, "-c", SERVER, path, json.dumps(TEXTS[:5])],
