@@ -61,10 +61,11 @@ def saved_model(
         precision: "float32"; "bfloat16": half the size, and faster on CPUs with AMX and on GPUs;
             or "int8_weights": a quarter of the size, but no faster: it computes in float32.
         target: None, for any machine; "cpu": weights are constants of the graph, for which
-            TensorFlow packs them: faster for few texts, slower to load, up to 2 GB; or "gpu": XLA
-            compiles the function from token ids to answers, once for each batch size, with texts
-            padded to `max_length`; not for tasks that make text, nor for TensorFlow Serving's GPU
-            images, which have no XLA compiler. A process that tests a "gpu" file needs no GPU.
+            TensorFlow packs them: faster for few texts, but slower to load and up to 2 GB, and a
+            process that serves it takes many times their memory; or "gpu": XLA compiles the
+            function from token ids to answers, once for each batch size, with texts padded to
+            `max_length`; not for tasks that make text, nor for TensorFlow Serving's GPU images,
+            which have no XLA compiler. Neither export nor verification needs a GPU.
         pairs: take pairs of texts; of a `MultiTask` also `{name: bool}`.
         max_length: in tokens, by default the task's; of a `MultiTask` also `{name: max_length}`.
         examples: texts (or pairs) to verify with, by default lingxi's own; of a `MultiTask` only

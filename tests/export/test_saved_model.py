@@ -189,6 +189,7 @@ VARIANTS = {  # of the argument `target` and `precision`: largest difference, sh
     ("int8_weights", "cpu"): (0.05, 0.3),
     ("int8_weights", "gpu"): (0.05, 0.3),
     ("bfloat16", "cpu"): (0.05, 0.55),
+    ("bfloat16", "gpu"): (0.05, 0.55),
 }
 
 
