@@ -3,9 +3,10 @@
     python benchmarks/serving.py [--sides=transformers,float32,tflite_int8,…]
 
 Same random weights, same token ids: milliseconds a call, batch 1 and 8 (TFLite: 1), the calls
-taking turns, each with all cores. `transformers` runs on PyTorch, "float32" and "bfloat16" are
-SavedModels; onnxruntime and OpenVINO run the ONNX file of `lingxi.export.onnx`, "onnxruntime_int8"
-what onnxruntime's own dynamic quantization makes of it. Needs `pip install onnx tf2onnx onnxruntime
+taking turns, each with all cores. `transformers` runs on PyTorch. "float32", "bfloat16_cpu" and so
+on are SavedModels of a precision and a target; those for GPUs (XLA) only run if they are named.
+onnxruntime and OpenVINO run the ONNX file of `lingxi.export.onnx`, "onnxruntime_int8" what
+onnxruntime's own dynamic quantization makes of it. Needs `pip install onnx tf2onnx onnxruntime
 openvino`. The limit is that of the products at the rate of one large product in PyTorch.
 """
 
@@ -21,10 +22,21 @@ from common import call_by_call, describe_machine, sst2, take_turns, timed
 import lingxi
 from lingxi.zoo import preset
 
-SAVED_MODELS, TFLITE = ("float32", "bfloat16"), {"tflite": None, "tflite_int8": "int8"}
+SAVED_MODELS = {  # side: options of the export
+    "float32": {"precision": "float32"},
+    "float32_cpu": {"precision": "float32", "target": "cpu"},
+    "float32_gpu": {"precision": "float32", "target": "gpu"},
+    "bfloat16": {"precision": "bfloat16"},
+    "bfloat16_cpu": {"precision": "bfloat16", "target": "cpu"},
+    "bfloat16_gpu": {"precision": "bfloat16", "target": "gpu"},
+    "int8_weights": {"precision": "int8_weights"},
+    "int8_weights_cpu": {"precision": "int8_weights", "target": "cpu"},
+}
+TFLITE = {"tflite": None, "tflite_int8": "int8"}
 OTHERS = ("onnxruntime", "onnxruntime_int8", "openvino")
 ALL = ["transformers", *SAVED_MODELS, *OTHERS, *TFLITE]
-SIDES = flags.DEFINE_list("sides", ALL, "what to measure, of " + ", ".join(ALL))
+ON_CPU = [side for side in ALL if not side.endswith("_gpu")]
+SIDES = flags.DEFINE_list("sides", ON_CPU, "what to measure, of " + ", ".join(ALL))
 SIDE = flags.DEFINE_enum("side", None, ALL, "internal: time this side")
 FOLDER = flags.DEFINE_string("folder", None, "internal: of the exported models")
 BATCH = flags.DEFINE_integer("batch", 1, "internal: texts a call")
@@ -89,7 +101,7 @@ def export(folder):
     for side in SIDES.value:
         if side in SAVED_MODELS:
             reports[side] = lingxi.export.saved_model(
-                classifier, folder / side, precision=side, **options
+                classifier, folder / side, **SAVED_MODELS[side], **options
             )
         if side in TFLITE:
             reports[side] = lingxi.export.tflite(

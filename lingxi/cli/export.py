@@ -6,7 +6,8 @@ it does for all ONNX files.
 
 lingxi export sweep writes a TFLite file in each number format to the directory --output, measures
 size, latency and, on --data, the quality of each, prints and draws them, and names the smallest
-whose quality is at most --max_drop below the task's.
+whose quality is at most --max_drop below the task's; with --format saved_model it writes
+SavedModels, and names the fastest.
 """
 
 import json
@@ -30,7 +31,7 @@ flags.DEFINE_enum(
     "format",
     None,
     ["saved_model", "tflite", "onnx"],
-    "What to write; required, but for a sweep.",
+    "What to write; required, but for a sweep, which writes tflite by default, or saved_model.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -42,8 +43,15 @@ flags.DEFINE_string(
 flags.DEFINE_enum(
     "precision",
     "float32",
-    ["float32", "bfloat16"],
-    "Number format of a SavedModel's computations; bfloat16 is fast on recent CPUs and GPUs.",
+    ["float32", "bfloat16", "int8_weights"],
+    "Number format of a SavedModel; bfloat16 is fast on recent CPUs and GPUs, int8_weights small.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_enum(
+    "target",
+    "any",
+    ["any", "cpu", "gpu"],
+    "Machine of a SavedModel: cpu has weights in the graph, gpu is compiled by XLA.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
@@ -114,7 +122,8 @@ labelled.define_columns(FLAGS)
 flags.DEFINE_list(
     "modes",
     None,
-    "`MODE,MODE,…` of a sweep: values of --quantize; by default all.",
+    "`MODE,MODE,…` of a sweep: values of --quantize, by default all; of SavedModels such as "
+    "bfloat16, float32-cpu, float32-gpu.",
     flag_values=FLAGS,
 )
 flags.DEFINE_float(
@@ -129,10 +138,12 @@ EXAMPLES = """
     lingxi export --model runs/comments --format saved_model --output serving/comments
     lingxi export --model runs/comments --format tflite --quantize int8 --output comments.tflite
     lingxi export sweep --model runs/comments --data dev.csv --output runs/sweep
+    lingxi export sweep --model runs/comments --data dev.csv --format saved_model --output runs/fast
 """
 SWEEP = "sweep"
 _ONLY_FOR = {  # flag: for what
     "precision": ("saved_model",),
+    "target": ("saved_model",),
     "tensorflow_serving": ("saved_model",),
     "quantize": ("tflite",),
     "recipe": ("tflite",),
@@ -145,7 +156,6 @@ _ONLY_FOR = {  # flag: for what
     "label_column": ("tflite", SWEEP),
     "modes": (SWEEP,),
     "max_drop": (SWEEP,),
-    "format": ("saved_model", "tflite", "onnx"),
     "min_agreement": ("saved_model", "tflite", "onnx"),
 }
 
@@ -163,6 +173,12 @@ def run(arguments):
         if form not in forms and not FLAGS[name].using_default_value:
             places = (place if place == SWEEP else f"--format {place}" for place in forms)
             raise app.UsageError(f"--{name} is only for {' and '.join(places)}")
+    if form == SWEEP and FLAGS.format == "onnx":
+        raise app.UsageError("a sweep is of --format tflite, the default, or saved_model; got onnx")
+    if form == SWEEP and FLAGS.format == "saved_model":
+        for name in ("input", "lengths"):
+            if not FLAGS[name].using_default_value:
+                raise app.UsageError(f"--{name} is not for SavedModels")
     check_writable(FLAGS.output)
     settings = {
         "pairs": FLAGS.pairs,
@@ -180,6 +196,7 @@ def run(arguments):
                 task,
                 FLAGS.output,
                 precision=FLAGS.precision,
+                target=None if FLAGS.target == "any" else FLAGS.target,
                 tensorflow_serving=FLAGS.tensorflow_serving,
                 min_agreement=FLAGS.min_agreement,
                 **settings,
@@ -187,10 +204,9 @@ def run(arguments):
         elif form == "onnx":
             report = export.onnx(task, FLAGS.output, min_agreement=FLAGS.min_agreement, **settings)
         else:
-            settings |= {
-                "input": FLAGS.input,
-                "lengths": FLAGS.lengths and [int(length) for length in FLAGS.lengths],
-            }
+            if FLAGS.format != "saved_model":
+                lengths = FLAGS.lengths and [int(length) for length in FLAGS.lengths]
+                settings |= {"input": FLAGS.input, "lengths": lengths}
             report = (_sweep if form == SWEEP else _tflite)(task, export, settings)
     print(report)
 
@@ -217,6 +233,7 @@ def _tflite(task, export, settings):
 
 def _sweep(task, export, settings):
     examples, labels = labelled.read(FLAGS.data, task.verb, task.export_metadata(), FLAGS)
+    settings["format"] = FLAGS.format or "tflite"
     if FLAGS.modes:
         settings["modes"] = [None if mode == "none" else mode for mode in FLAGS.modes]
     return export.sweep(task, FLAGS.output, examples, labels, max_drop=FLAGS.max_drop, **settings)

@@ -165,6 +165,9 @@ def _metadata(path):
 
     facts = metadata.read(path)
     yield "task", facts["task"]
+    for name in ("precision", "target"):
+        if facts.get(name):
+            yield name, facts[name]
     if "tasks" in facts:
         for name, own in facts["tasks"].items():
             yield "head", name

@@ -112,7 +112,7 @@ def _of_onnx(path, found):
     return path.stat().st_size
 
 
-# A SavedModel: variables by their names, constants by their types
+# A SavedModel: variables by their names, constants by their types and names
 
 
 def _of_saved_model(directory, found):
@@ -133,8 +133,10 @@ def _of_saved_model(directory, found):
         for value in node.attr.values():
             size = len(value.s) or value.tensor.ByteSize()
             if size >= LARGE:
-                floats = value.tensor.dtype and tf.dtypes.as_dtype(value.tensor.dtype).is_floating
-                found["layers" if floats else "tokenizer"] += size
+                kind = value.tensor.dtype and tf.dtypes.as_dtype(value.tensor.dtype)
+                is_weight = kind and (kind.is_floating or kind == tf.int8)
+                component = "embeddings" if _is_embedding(node.name) else "layers"
+                found[component if is_weight else "tokenizer"] += size
     total = 0
     for file in directory.rglob("*"):
         if file.is_file():
@@ -146,5 +148,5 @@ def _of_saved_model(directory, found):
 
 
 def _is_embedding(name):
-    """Whether a variable is a table, such as `bert/token_embedding/embeddings`."""
+    """Whether a weight is a table, such as `bert/token_embedding/embeddings`."""
     return any(part.endswith("embedding") for part in name.split("/"))

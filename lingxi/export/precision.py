@@ -2,22 +2,27 @@
 
 import keras
 
+INT8_WEIGHTS = "int8_weights"  # computes in float32
+
 
 def in_precision(task, precision):
     """`task` itself if its backbone computes in `precision`, else a copy whose backbone does.
 
     Raises:
-        ValueError: the weights of a LoRA are not merged, which a copy would not have.
+        ValueError: the weights of a LoRA are not merged, which a copy would not have, nor int8.
     """
-    if task.backbone.compute_dtype == precision:
+    computed = "float32" if precision == INT8_WEIGHTS else precision
+    if precision == task.backbone.compute_dtype:
         return task
     if any(getattr(layer, "lora_enabled", False) for layer in task._flatten_layers()):
         raise ValueError(
             f"this task has LoRA, and its backbone computes in {task.backbone.compute_dtype}: call "
             f"lingxi.training.merge_lora(task) before it is exported in {precision}"
         )
+    if computed == task.backbone.compute_dtype:
+        return task
     backbone = type(task.backbone).from_config(
-        {**task.backbone.get_config(), "dtype": keras.DTypePolicy(precision)}
+        {**task.backbone.get_config(), "dtype": keras.DTypePolicy(computed)}
     )
     config = {**task.get_config(), "backbone": backbone}
     if "tokenizer" in config:

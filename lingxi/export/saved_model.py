@@ -11,12 +11,15 @@ import tensorflow as tf
 
 from lingxi.export import metadata, model_card, serving, verification
 from lingxi.export.artifact import versions
-from lingxi.export.precision import in_precision
+from lingxi.export.precision import INT8_WEIGHTS, in_precision
+from lingxi.export.stored_weights import StoredWeights
 from lingxi.files import atomic_path
 from lingxi.tasks.feature_matcher import FeatureMatcher
+from lingxi.tasks.generation import GenerationTask
 from lingxi.tasks.multi_task import MultiTask, over
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", INT8_WEIGHTS)
+TARGETS = (None, "cpu", "gpu")
 
 
 def saved_model(
@@ -24,6 +27,7 @@ def saved_model(
     directory,
     version=None,
     precision="float32",
+    target=None,
     pairs=False,
     max_length=None,
     examples=None,
@@ -54,13 +58,20 @@ def saved_model(
         task: a trained task.
         directory: of all versions of this model.
         version: a number; by default one more than the highest there.
-        precision: "float32", or "bfloat16": half the size, and faster on CPUs with AMX and on
-            GPUs.
+        precision: "float32"; "bfloat16": half the size, and faster on CPUs with AMX and on GPUs;
+            or "int8_weights": a quarter of the size, but no faster: it computes in float32.
+        target: None, for any machine; "cpu": weights are constants of the graph, for which
+            TensorFlow packs them: faster for few texts, but slower to load and up to 2 GB, and a
+            process that serves it takes many times their memory; or "gpu": XLA compiles the
+            function from token ids to answers, once for each batch size, with texts padded to
+            `max_length`; not for tasks that make text, nor for TensorFlow Serving's GPU images,
+            which have no XLA compiler. Neither export nor verification needs a GPU.
         pairs: take pairs of texts; of a `MultiTask` also `{name: bool}`.
         max_length: in tokens, by default the task's; of a `MultiTask` also `{name: max_length}`.
         examples: texts (or pairs) to verify with, by default lingxi's own; of a `MultiTask` only
             `{name: examples}`.
-        min_agreement: least share of equal answers; by default 1 for float32 and 0.97 for bfloat16.
+        min_agreement: least share of equal answers; by default 1 for float32, 0.98 for
+            int8_weights and 0.97 for bfloat16.
         card: a dict of what the artifact shall say of its task, such as
             `{"training_data": …, "metrics": …}`; lingxi adds the rest to its `lingxi.json`.
         tensorflow_serving: more of what that server takes (extra `serving`): a signature
@@ -74,19 +85,26 @@ def saved_model(
     Raises:
         VerificationError: the artifact's answers differ from the task's; nothing is left behind.
         ValueError, OSError: bad arguments; a target that cannot be written; an operation that
-            TensorFlow Serving has not.
+            TensorFlow Serving has not, or, for "gpu", XLA.
         ImportError: `tensorflow_serving` without the extra.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+    if target not in TARGETS:
+        raise ValueError(f"target must be one of {TARGETS}, got {target!r}")
+    if target == "gpu" and isinstance(task, GenerationTask):
+        raise ValueError(
+            f'target="gpu" compiles by XLA, which a {type(task).__name__} cannot be: it makes text '
+            "in a loop. Choose target=None, which runs on GPUs too"
+        )
     directory = pathlib.Path(directory)
     if version is None:
         version = max(versions(directory), default=0) + 1
     if not isinstance(version, numbers.Integral) or version < 0:
         raise ValueError(f"version must be a whole number, 0 or more, got {version!r}")
-    target = directory / str(int(version))
-    if target.exists():
-        raise FileExistsError(f"{target} exists; leave `version` out to write the next one")
+    path = directory / str(int(version))
+    if path.exists():
+        raise FileExistsError(f"{path} exists; leave `version` out to write the next one")
     card = model_card.make(task, card)
     if tensorflow_serving:
         serving.check_installed()
@@ -97,10 +115,10 @@ def saved_model(
         parts = _heads
     elif isinstance(task, FeatureMatcher):
         parts = _pictures
-    served, signatures, facts = parts(task, precision, pairs, max_length)
+    served, signatures, facts = parts(task, precision, target, pairs, max_length)
     if tensorflow_serving:
         signatures |= serving.signatures(task, signatures, pairs)
-    with _new_parents_removed(target), atomic_path(target) as temporary:
+    with _new_parents_removed(path), atomic_path(path) as temporary:
         try:
             tf.saved_model.save(served, str(temporary), signatures=signatures)
         except tf.errors.OpError as error:
@@ -108,24 +126,36 @@ def saved_model(
         serving.check_operations(temporary)
         serving.write_methods(temporary)
         metadata.write_beside(temporary, {**facts, "card": card})
-        report = verification.verify_unpublished(task, temporary, examples, min_agreement)
+        try:
+            report = verification.verify_unpublished(task, temporary, examples, min_agreement)
+        except tf.errors.OpError as error:
+            if target != "gpu":
+                raise
+            reasons = [line for line in error.message.splitlines() if "XLA" in line]
+            raise ValueError(
+                f"XLA cannot compile this {type(task).__name__}: {(*reasons, error.message)[0]}. "
+                "Choose target=None, which runs on GPUs too"
+            ) from error
         if tensorflow_serving:
             serving.write_warmup(temporary, directory.absolute().name, task, examples)
         report = model_card.seal(temporary, report)
     if tensorflow_serving:
         serving.write_configuration(directory)
-    return report.moved_to(target)
+    return report.moved_to(path)
 
 
-def _parts(task, precision, pairs, max_length):
+def _parts(task, precision, target, pairs, max_length, weights=None):
     """What is saved of a task: the module that holds its weights, signatures and metadata."""
     pairs = task.check_pairs(pairs)
     max_length = task.checked_max_length(max_length)
     inputs, told = task.tokenized_signature(), task.serving_arguments()
-    served = _Served(in_precision(task, precision), inputs, told)
+    converted = in_precision(task, precision)
+    weights = weights or StoredWeights([converted], precision, target)
+    served = _Served(converted, weights, target, inputs, told)
+    padding = "max_length" if target == "gpu" else "longest"  # XLA compiles for each length
 
     def answers(text, pair=None):
-        return task.serving_function(text, pair, max_length=max_length, answers=served.answers)
+        return task.serving_function(text, pair, max_length, padding, served.answers)
 
     def answers_for_ids(**inputs):
         return task.readable(served.answers(inputs))
@@ -138,40 +168,45 @@ def _parts(task, precision, pairs, max_length):
 
         return task.serving_function(text, max_length=max_length, answers=answers)
 
+    answers = tf.function(answers, autograph=False)
     signatures = {
-        "serving_default": tf.function(
-            answers, input_signature=texts if pairs else texts[:1], autograph=False
-        ),
+        "serving_default": answers.get_concrete_function(*(texts if pairs else texts[:1])),
         "token_ids": tf.function(answers_for_ids, autograph=False).get_concrete_function(**inputs),
     }
     if told:
         signatures["with_options"] = tf.function(
             answers_as_told, autograph=False
         ).get_concrete_function(texts[0], **told)
-    facts = metadata.describe(task, precision=precision, pairs=pairs, max_length=max_length)
+    facts = metadata.describe(
+        task, precision=precision, target=target, pairs=pairs, max_length=max_length
+    )
     return served, signatures, facts
 
 
-def _heads(multi, precision, pairs, max_length):
+def _heads(multi, precision, target, pairs, max_length):
     """The same of a `MultiTask`."""
     tasks, first = multi.tasks, in_precision(next(iter(multi.tasks.values())), precision)
     if first.backbone is not multi.backbone:
         tasks = {name: over(task, first.backbone, multi.tokenizer) for name, task in tasks.items()}
+    weights = StoredWeights(list(tasks.values()), precision, target)
     served, signatures, facts = tf.Module(), {}, {}
     served.heads = {}
     for name, task in tasks.items():
         settings = (multi.setting(setting, name) for setting in (pairs, max_length))
-        served.heads[name], own, facts[name] = _parts(task, precision, *settings)
+        served.heads[name], own, facts[name] = _parts(task, precision, target, *settings, weights)
         signatures[name] = own["serving_default"]
         signatures[f"{name}_token_ids"] = own["token_ids"]
-    return served, signatures, {"task": "MultiTask", "precision": precision, "tasks": facts}
+    facts = {"task": "MultiTask", "precision": precision, "target": target, "tasks": facts}
+    return served, signatures, facts
 
 
-def _pictures(task, precision, pairs, max_length):
+def _pictures(task, precision, target, pairs, max_length):
     """The same of a `FeatureMatcher`."""
     if pairs or max_length is not None:
         raise ValueError("pairs and max_length are for texts; a FeatureMatcher takes pictures")
-    served = _Served(in_precision(task, precision), task.frames_signature())
+    converted = in_precision(task, precision)
+    weights = StoredWeights([converted], precision, target)
+    served = _Served(converted, weights, target, task.frames_signature())
 
     def of_files(image_a, image_b):
         return task.serving_function_of_files(image_a, image_b, answers=served.answers)
@@ -179,36 +214,39 @@ def _pictures(task, precision, pairs, max_length):
     def of_pictures(image_a, image_b):
         return task.serving_function(image_a, image_b, answers=served.answers)
 
+    of_files, of_pictures = (tf.function(f, autograph=False) for f in (of_files, of_pictures))
     signatures = {
-        "serving_default": tf.function(
-            of_files, input_signature=task.files_signature(), autograph=False
-        ),
-        "pictures": tf.function(
-            of_pictures, input_signature=task.pictures_signature(), autograph=False
-        ),
+        "serving_default": of_files.get_concrete_function(*task.files_signature()),
+        "pictures": of_pictures.get_concrete_function(*task.pictures_signature()),
     }
-    return served, signatures, metadata.describe(task, precision=precision)
+    return served, signatures, metadata.describe(task, precision=precision, target=target)
 
 
 class _Served(tf.Module):
-    """A task's graph from `inputs` to answers, and its weights, which TensorFlow tracks."""
+    """A task's graph from `inputs` to answers, and its weights, which TensorFlow tracks.
 
-    def __init__(self, task, inputs, arguments=None):
+    All is traced before it is saved: then, TensorFlow would trace it again, with all weights in it.
+    """
+
+    def __init__(self, task, weights, target, inputs, arguments=None):
         super().__init__()
-        self.weights = [weight.value for weight in task.weights]
-        self.answers = tf.function(task.answers, input_signature=[inputs], autograph=False)
-        if arguments:  # a function that nobody calls would be traced and saved nevertheless
-            self.answers_as_told = tf.function(
-                lambda inputs, told: task.answers(inputs, **told),
-                input_signature=[inputs, arguments],
-                autograph=False,
-            )
+        self.weights = weights.variables
+
+        def answers(inputs, *told):
+            with weights.in_place():
+                return task.answers(inputs, **dict(*told))
+
+        compiled = True if target == "gpu" else None
+        traced = tf.function(answers, autograph=False, jit_compile=compiled)
+        self.answers = traced.get_concrete_function(inputs)
+        if arguments:  # a function that nobody calls would be saved nevertheless
+            self.answers_as_told = traced.get_concrete_function(inputs, arguments)
 
 
 @contextlib.contextmanager
-def _new_parents_removed(target):
-    """When the block raises, the directories above `target` that it made are removed again."""
-    missing = [parent for parent in target.parents if not parent.exists()]
+def _new_parents_removed(path):
+    """When the block raises, the directories above `path` that it made are removed again."""
+    missing = [parent for parent in path.parents if not parent.exists()]
     try:
         yield
     except BaseException:

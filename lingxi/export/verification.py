@@ -1,6 +1,7 @@
 """Proof that an artifact gives the answers of its task."""
 
 import dataclasses
+import itertools
 import pathlib
 import statistics
 import time
@@ -42,6 +43,7 @@ class Report:
         format: "SavedModel", "TFLite" or "ONNX".
         precision: "float32", "float16", "bfloat16", "int8", "int8_weights", "int8_static", "int4",
             or "mixed" where layers differ.
+        target: of a SavedModel "cpu", "gpu" or None, any machine.
         num_examples: texts compared.
         max_difference: largest absolute difference of any number, such as a probability.
         agreement: share of texts with the same answer, by all signatures.
@@ -65,6 +67,7 @@ class Report:
     signatures: dict
     heads: dict = dataclasses.field(default_factory=dict)
     unit: str = "text"
+    target: str | None = None
 
     @property
     def label_agreement(self):
@@ -76,8 +79,9 @@ class Report:
         return dataclasses.replace(self, path=pathlib.Path(path), heads=heads)
 
     def __str__(self):
+        variant = f"{self.precision} for {self.target}" if self.target else self.precision
         lines = [
-            f"{self.format} {self.precision}: {self.path}",
+            f"{self.format} {variant}: {self.path}",
             f"  size             {_readable_size(self.size)}",
             f"  latency          {self.latency * 1e3:.1f} ms a {self.unit}"
             f" (Keras {self.task_latency * 1e3:.1f} ms)",
@@ -189,10 +193,11 @@ def _verify(task, artifact, examples, min_agreement):
         max_difference=difference,
         agreement=agreement,
         size=size(path),
-        latency=_latency(artifact.answers_to, examples),
-        task_latency=_latency(task.answers_to, examples),
+        latency=latencies([artifact.answers_to], examples)[0],
+        task_latency=latencies([task.answers_to], examples)[0],
         signatures=artifact.graph.describe_signatures(),
         unit=artifact.unit,
+        target=facts.get("target"),
     )
 
 
@@ -225,18 +230,27 @@ def _plain(value):
     return (np.round(shown, 4) if shown.dtype.kind == "f" else shown).tolist()
 
 
-def _latency(answers_to, examples):
-    """Median seconds for one example, after a warm-up."""
-    answers_to(examples[:1])
+def latencies(sides, examples, batch=1):
+    """Median seconds of each side for `batch` examples at a time, after a warm-up.
+
+    Sides, functions of a list of examples, take turns: what else the machine does slows all alike.
+    """
+    endless = itertools.cycle(examples)
+    rounds = [list(itertools.islice(endless, batch)) for _ in range(TIMED_RUNS)]
+    for side in sides:
+        side(rounds[0])
     times = []
-    for run in range(TIMED_RUNS):
-        if sum(times) > TIMED_SECONDS:
+    for texts in rounds:
+        if np.sum(times) > TIMED_SECONDS * len(sides):
             break
-        example = examples[run % len(examples)]
-        start = time.perf_counter()
-        answers_to([example])
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        times.append([_seconds(side, texts) for side in sides])
+    return [statistics.median(own) for own in zip(*times, strict=True)]
+
+
+def _seconds(side, texts):
+    start = time.perf_counter()
+    side(texts)
+    return time.perf_counter() - start
 
 
 def size(path):

@@ -11,6 +11,7 @@ from lingxi.layers.embedding import (
     SinusoidalPosition,
     TokenEmbedding,
     changed_embeddings,
+    replaced_lookups,
 )
 from lingxi.layers.feed_forward import FeedForward
 from lingxi.layers.layer_norm import LayerNorm
@@ -55,5 +56,6 @@ __all__ = [
     "inside_border",
     "mutual_nearest",
     "mutual_nearest_blockwise",
+    "replaced_lookups",
     "windows_2d",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 _CHANGE = contextvars.ContextVar("change", default=None)
+_LOOKUPS = contextvars.ContextVar("lookups", default=None)
 
 
 @contextlib.contextmanager
@@ -26,6 +27,21 @@ def changed_embeddings(function):
         _CHANGE.reset(token)
 
 
+@contextlib.contextmanager
+def replaced_lookups(functions):
+    """Within it, and within this thread, some layers read their rows elsewhere than in their table.
+
+    Args:
+        functions: `{layer: function}` of `TokenEmbedding`s, each of token ids int `[batch, seq]`
+            to their embeddings `[batch, seq, hidden]`.
+    """
+    token = _LOOKUPS.set(functions)
+    try:
+        yield
+    finally:
+        _LOOKUPS.reset(token)
+
+
 @keras.saving.register_keras_serializable(package="lingxi")
 class TokenEmbedding(keras.layers.Embedding):
     """One learned vector per token id: int `[batch, seq]` to `[batch, seq, hidden]`.
@@ -39,7 +55,8 @@ class TokenEmbedding(keras.layers.Embedding):
         )
 
     def call(self, inputs):
-        embeddings, change = super().call(inputs), _CHANGE.get()
+        lookup = (_LOOKUPS.get() or {}).get(self, super().call)
+        embeddings, change = lookup(inputs), _CHANGE.get()
         return embeddings if change is None else change(inputs, embeddings)
 
     def get_config(self):

@@ -284,14 +284,20 @@ class QuestionAnswerer(HeadTask):
             name: np.concatenate([part[name].numpy() for part in answers]) for name in answers[0]
         }
 
-    def reader(self, max_length=None):
+    def reader(self, max_length=None, pad_to_max_length=False):
         """The `AnswerReader` of windows of so many tokens, by default the task's."""
         max_length = self.checked_max_length(max_length)
-        if max_length not in self._readers:
-            self._readers[max_length] = AnswerReader(
-                self.tokenizer, max_length, self.overlap, self.max_question, self.no_answer
+        key = max_length, pad_to_max_length
+        if key not in self._readers:
+            self._readers[key] = AnswerReader(
+                self.tokenizer,
+                max_length,
+                self.overlap,
+                self.max_question,
+                self.no_answer,
+                pad_to_max_length,
             )
-        return self._readers[max_length]
+        return self._readers[key]
 
     @functools.cached_property
     def _readers(self):
@@ -341,7 +347,7 @@ class QuestionAnswerer(HeadTask):
 
     def serving_function(self, text, pair=None, max_length=None, padding="longest", answers=None):
         """Questions `text` and contexts `pair`, string `[batch]`: see `AnswerReader.answers`."""
-        reader = self.reader(max_length)
+        reader = self.reader(max_length, pad_to_max_length=padding == "max_length")
         cut = reader.cut(text, pair)
         found = (answers or self.answers)(cut.inputs)
         return reader.answers(pair, cut.rows, cut.starts, cut.ends, found)

@@ -332,7 +332,7 @@ class TokenClassifier(HeadTask):
     def serving_function(self, text, pair=None, max_length=None, padding="longest", answers=None):
         """Raw texts to their entities, see `EntityReader.entities`."""
         self.checked_max_length(max_length)
-        cut = self.reader.cut(text)
+        cut = self.reader.cut(text, pad_to_max_length=padding == "max_length")
         inputs = {name: cut.inputs[name] for name in self.tokenized_signature()}
         found = (answers or self.answers)(inputs)
         return self.reader.entities(text, cut.tokens, found["tag_ids"], found["scores"])

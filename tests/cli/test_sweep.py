@@ -12,10 +12,23 @@ def test_a_sweep_is_a_table_and_a_picture(lingxi, model, table, tmp_path):
     )  # fmt: skip
     assert outcome.status == 0, outcome.err
     lines = outcome.out.splitlines()
-    assert lines[0].split() == ["mode", "size", "latency", "accuracy", "drop"]
+    assert " ".join(lines[0].split()) == "mode size 1 text 8 texts agreement accuracy drop"
     assert [line.split()[0] for line in lines[1:3]] == ["float32", "int8"]
-    assert "swept/int8.tflite" in lines[-1]
+    assert "swept/int8.tflite" in lines[-2]
     assert (tmp_path / "swept/sweep.png").is_file()
+
+
+def test_a_sweep_of_saved_models_names_the_fastest(lingxi, model, table, tmp_path):
+    outcome = lingxi(
+        "export", "sweep", "--model", model, "--data", table, "--output", "swept",
+        "--format", "saved_model", "--modes", "float32,int8_weights-cpu", "--max_drop", "1",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["float32", "int8_weights-cpu"]
+    assert "the fastest here that loses at most 1: swept/" in lines[-2]
+    text = " ".join(lingxi("inspect", tmp_path / "swept/int8_weights-cpu").out.split())
+    assert "precision int8_weights target cpu" in text
 
 
 def test_a_recipe_is_a_file(lingxi, model, tmp_path):
@@ -39,6 +52,26 @@ def test_a_recipe_is_a_file(lingxi, model, tmp_path):
         (
             ["export", "sweep", "--model=m", "--output=o", "--data=d", "--quantize=int8"],
             "--quantize is only for --format tflite",
+        ),
+        (
+            ["export", "--model=m", "--output=o", "--format=onnx", "--target=cpu"],
+            "--target is only for --format saved_model",
+        ),
+        (
+            ["export", "sweep", "--model=m", "--output=o", "--data=d", "--format=onnx"],
+            "a sweep is of --format tflite, the default, or saved_model; got onnx",
+        ),
+        (
+            [
+                "export",
+                "sweep",
+                "--model=m",
+                "--output=o",
+                "--data=d",
+                "--format=saved_model",
+                "--input=ids",
+            ],
+            "--input is not for SavedModels",
         ),
     ],
 )

@@ -48,6 +48,12 @@ def in_common(a, b):
     return (np.array([side[place] for place in both]) for side in found)
 
 
+@pytest.mark.slow
+def test_xla_compiles_it_for_a_gpu(matcher, examples, tmp_path):
+    report = export.saved_model(matcher, tmp_path, target="gpu", examples=examples)
+    assert report.target == "gpu" and report.agreement == 1.0 and report.max_difference < 1e-3
+
+
 def test_a_saved_model_takes_files_and_pictures_of_any_size(saved_model, matcher):
     assert saved_model.agreement == 1.0 and saved_model.max_difference < 1e-3
     assert "ms a pair" in str(saved_model)

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 import lingxi
 from lingxi.export import VerificationError
+from lingxi.export.components import sizes
+from lingxi.export.stored_weights import in_int8
 from lingxi.tasks import TextGenerator, Translator
 from lingxi.text import ByteBpeTokenizer
 from lingxi.zoo import Gpt, GptConfig, TransformerConfig
@@ -98,8 +100,9 @@ def test_a_tflite_file_makes_the_texts_of_its_task(generator, decoding, tmp_path
     assert "".join(artifact.stream(PROMPTS[0])) == first[0].text
 
 
-def test_options_of_a_saved_model(generator, tmp_path):
-    lingxi.export.saved_model(generator(), tmp_path / "model", examples=PROMPTS)
+@pytest.mark.parametrize("target", [None, "cpu"])
+def test_options_of_a_saved_model(generator, target, tmp_path):
+    lingxi.export.saved_model(generator(), tmp_path / "model", target=target, examples=PROMPTS)
     artifact = lingxi.export.load(tmp_path / "model")
     greedy = artifact.generate("the river", details=True).token_ids
     assert artifact.generate("the river", details=True, max_tokens=3).token_ids == greedy[:3]
@@ -110,6 +113,27 @@ def test_options_of_a_saved_model(generator, tmp_path):
     )
     with pytest.raises(ValueError, match=r"no options \['top_k'\]; it has \['max_tokens'"):
         artifact.generate("the river", top_k=3)
+
+
+@pytest.mark.parametrize("target", [None, "cpu"])
+def test_int8_weights_make_the_texts_of_a_task_with_these_weights(generator, target, tmp_path):
+    task = generator()
+    report = lingxi.export.saved_model(
+        task, tmp_path / "model", precision="int8_weights", target=target, min_agreement=0
+    )
+    size = sizes(report.path)
+    assert size["embeddings"] + size["layers"] < 0.33 * 4 * task.count_params()  # tied: one table
+    for weight in task.backbone.weights:
+        if len(weight.shape) > 1 and np.prod(weight.shape) >= 1024:
+            values, scale = in_int8(weight)
+            weight.assign(values * scale)
+    artifact = lingxi.export.load(report.path)
+    assert artifact.generate(PROMPTS[:3]) == task.generate(PROMPTS[:3])
+
+
+def test_xla_is_not_for_what_makes_text(generator, tmp_path):
+    with pytest.raises(ValueError, match="a TextGenerator cannot be: .*Choose target=None"):
+        lingxi.export.saved_model(generator(), tmp_path / "model", target="gpu")
 
 
 def test_a_server_needs_only_tensorflow(generator, tmp_path):

@@ -93,7 +93,11 @@ def test_an_artifact_of_other_weights_fails_verification(task, new_classifier, p
 
 @pytest.mark.parametrize(
     ("form", "options"),
-    [("tflite_ids", {"quantize": "int8"}), ("saved_model", {"precision": "bfloat16"})],
+    [
+        ("tflite_ids", {"quantize": "int8"}),
+        ("saved_model", {"precision": "bfloat16"}),
+        ("saved_model", {"precision": "int8_weights"}),
+    ],
 )
 def test_fewer_bits(task, path_of, form, options):
     artifact = export.load(path_of(task, form, min_agreement=0.0, **options))

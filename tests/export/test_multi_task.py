@@ -11,6 +11,7 @@ import tensorflow_text  # noqa: F401  registers the tokenizer's operations
 
 from lingxi import export
 from lingxi.cli import main
+from lingxi.export.components import sizes
 from lingxi.tasks import MultiTask, QuestionAnswerer, TextClassifier, TextRegressor, TokenClassifier
 from lingxi.text import WordPieceTokenizer
 from lingxi.zoo import Bert, BertConfig
@@ -112,6 +113,14 @@ def test_the_encoder_is_stored_once(exported, multi, tmp_path):
         if all(weight is not shared for shared in multi.backbone.weights)
     )
     assert weights(exported.path) == pytest.approx(weights(alone.path) + heads, rel=0.01)
+
+
+def test_the_encoder_is_one_constant_in_the_graph(exported, multi, tmp_path):
+    report = export.saved_model(multi, tmp_path, target="cpu")
+    assert report.target == report.heads["names"].target == "cpu"
+    found, wanted = sizes(report.path), sizes(exported.path)
+    for component in ("embeddings", "layers"):
+        assert found[component] == pytest.approx(wanted[component], rel=0.03)
 
 
 @pytest.mark.slow

@@ -34,6 +34,15 @@ def file(task, tmp_path_factory):
     return export.tflite(task, path, input="ids")
 
 
+@pytest.mark.slow
+def test_for_a_gpu_windows_of_all_contexts_have_one_length(task, tmp_path):
+    report = export.saved_model(task, tmp_path, target="gpu")
+    found = export.load(report.path).answer(QUESTIONS, CONTEXTS)
+    assert_alike(found, task.answer(QUESTIONS, CONTEXTS))
+    cut = task.reader(pad_to_max_length=True).cut(tf.constant(["who"]), tf.constant(["tea"]))
+    assert cut.inputs["token_ids"].shape == (1, task.max_length)
+
+
 def assert_alike(found, wanted):
     for ours, theirs in zip(found, wanted, strict=True):
         assert (ours.text, ours.start, ours.end) == (theirs.text, theirs.start, theirs.end)

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers the tokenizer's operations
+from tensorflow.core.protobuf import saved_model_pb2
 
 from lingxi import export
-from tests.export.conftest import LABELS, PAIRS, TEXTS, matrix, names
+from lingxi.export.components import sizes
+from lingxi.training import add_lora
+from tests.export.conftest import LABELS, PAIRS, TEXTS, matrix, module, names
 
 SERVER = """
 import json, sys
@@ -53,6 +56,16 @@ def assert_equal_to_task(outputs, expected):
     np.testing.assert_allclose(probabilities, matrix(expected), atol=1e-5)
 
 
+def facts(path):
+    return json.loads((path / "assets.extra" / "lingxi.json").read_text("utf-8"))
+
+
+def functions(path):
+    """The functions of a SavedModel, `FunctionDef`s."""
+    content = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    return content.meta_graphs[0].graph_def.library.function
+
+
 @pytest.mark.parametrize("batch", [1, 3, 17])
 def test_strings_of_any_batch_get_the_answers_of_the_task(signatures, classifier, batch):
     texts = (TEXTS * 2)[:batch]
@@ -81,7 +94,9 @@ def test_token_ids_get_the_same_answers_as_strings(signatures, classifier, paddi
 
 
 @pytest.mark.slow
-def test_a_process_with_tensorflow_alone_serves_it(path, classifier, tmp_path):
+@pytest.mark.parametrize("target", [None, "cpu", "gpu"])
+def test_a_process_with_tensorflow_alone_serves_it(exported, target, classifier, tmp_path):
+    path, _ = exported("saved_model", target=target)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     result = subprocess.run(
         [sys.executable, "-c", SERVER, path, json.dumps(TEXTS[:5])],
@@ -167,6 +182,102 @@ def test_bfloat16_leaves_the_task_as_it_was(tiny_classifier, tmp_path):
     np.testing.assert_array_equal(matrix(task.classify(TEXTS)), before)
 
 
+VARIANTS = {  # of the argument `target` and `precision`: largest difference, share of the size
+    ("float32", "cpu"): (1e-5, 1.0),
+    ("float32", "gpu"): (1e-5, 1.0),
+    ("int8_weights", None): (0.05, 0.3),
+    ("int8_weights", "cpu"): (0.05, 0.3),
+    ("int8_weights", "gpu"): (0.05, 0.3),
+    ("bfloat16", "cpu"): (0.05, 0.55),
+    ("bfloat16", "gpu"): (0.05, 0.55),
+}
+
+
+@pytest.mark.parametrize(("precision", "target"), VARIANTS)
+def test_each_variant_gives_the_answers_of_the_task(exported, classifier, toy, precision, target):
+    options = {} if precision == "float32" else {"examples": tuple(toy[0])}
+    path, report = exported("saved_model", precision=precision, target=target, **options)
+    difference, share = VARIANTS[precision, target]
+    assert (report.precision, report.target) == (precision, target)
+    assert str(report).startswith(f"SavedModel {precision}" + (f" for {target}" if target else ""))
+    assert report.agreement == 1.0 and report.max_difference < difference
+    assert [answer.label for answer in export.load(path).classify(toy[0])] == toy[1]
+    graph, weights = sizes(path), 4 * classifier.count_params()
+    assert graph["embeddings"] + graph["layers"] == pytest.approx(share * weights, rel=0.15)
+    assert {"precision": precision, "target": target}.items() <= facts(path).items()
+
+
+def test_for_a_cpu_all_weights_are_constants_of_one_function(exported, classifier):
+    path, _ = exported("saved_model", target="cpu")
+    assert (path / "variables" / "variables.data-00000-of-00001").stat().st_size < 1000
+    holders = [
+        function
+        for function in functions(path)
+        if any(
+            node.attr["value"].tensor.ByteSize() > 1e4
+            and node.attr["dtype"].type == tf.float32.as_datatype_enum
+            for node in function.node_def
+        )
+    ]
+    (constants,) = holders
+    assert len(constants.signature.output_arg) == len(classifier.weights)
+    assert not [n.op for f in functions(path) for n in f.node_def if n.op == "ReadVariableOp"]
+
+
+def test_for_a_gpu_xla_compiles_what_takes_token_ids(exported):
+    path, _ = exported("saved_model", target="gpu")
+    compiled = [f for f in functions(path) if f.attr["_XlaMustCompile"].b]
+    (answers,) = compiled
+    assert "MatMul" in {node.op for node in answers.node_def}
+    dtypes = {tf.dtypes.as_dtype(argument.type) for argument in answers.signature.input_arg}
+    assert tf.string not in dtypes
+
+
+def test_int8_rows_of_the_table_are_what_is_looked_up(exported, classifier, toy):
+    path, _ = exported("saved_model", precision="int8_weights", examples=tuple(toy[0]))
+    weights = tf.saved_model.load(str(path)).weights
+    vocab_size = classifier.backbone.config.vocab_size
+    assert [w.dtype for w in weights if w.shape[0] == vocab_size] == [tf.int8, tf.float32]
+    gathered = [
+        node.attr["Tparams"].type or node.attr["dtype"].type
+        for function in functions(path)
+        for node in function.node_def
+        if node.op in ("GatherV2", "ResourceGather")
+    ]
+    assert tf.int8.as_datatype_enum in gathered
+
+
+def test_weights_too_large_for_a_graph_are_refused(tiny_classifier, tmp_path, monkeypatch):
+    monkeypatch.setattr(module("stored_weights"), "MAX_GRAPH", 1000)
+    with pytest.raises(ValueError, match="in the graph, which holds .*Choose target=None"):
+        export.saved_model(tiny_classifier(), tmp_path / "model", target="cpu")
+    assert names(tmp_path) == []
+
+
+def test_what_xla_cannot_compile_is_refused(tiny_classifier, tmp_path, monkeypatch):
+    task = tiny_classifier()
+    inside = task.answers
+
+    def with_strings(inputs):
+        lengths = tf.strings.length(tf.strings.as_string(inputs["token_ids"]))
+        answers = inside(inputs)
+        return answers | {"score": answers["score"] + tf.cast(lengths[:, 0] * 0, tf.float32)}
+
+    monkeypatch.setattr(task, "answers", with_strings)
+    with pytest.raises(
+        ValueError, match="XLA cannot compile this TextClassifier: .*AsString.*None"
+    ):
+        export.saved_model(task, tmp_path / "model", target="gpu")
+    assert names(tmp_path) == []
+
+
+def test_int8_weights_of_a_lora_are_refused(tiny_classifier, tmp_path):
+    task = tiny_classifier()
+    add_lora(task, rank=2)
+    with pytest.raises(ValueError, match="merge_lora.task. before it is exported in int8_weights"):
+        export.saved_model(task, tmp_path / "model", precision="int8_weights")
+
+
 def test_a_multi_label_task_has_independent_probabilities(tiny_classifier, tmp_path):
     task = tiny_classifier(("a", "b", "c"), multi_label=True)
     report = export.saved_model(task, tmp_path)
@@ -192,12 +303,13 @@ def test_a_shorter_max_length_cuts_the_texts(exported, classifier):
 
 
 def test_what_it_is_lies_beside_it(path):
-    metadata = json.loads((path / "assets.extra" / "lingxi.json").read_text("utf-8"))
+    metadata = facts(path)
     assert {name: metadata[name] for name in metadata if name not in ("card", "sha256")} == {
         "task": "TextClassifier",
         "labels": list(LABELS),
         "multi_label": False,
         "precision": "float32",
+        "target": None,
         "pairs": False,
         "max_length": 32,
     }
@@ -207,6 +319,7 @@ def test_what_it_is_lies_beside_it(path):
     ("options", "message"),
     [
         ({"precision": "float16"}, "precision must be one of .*bfloat16.*got 'float16'"),
+        ({"target": "tpu"}, "target must be one of .*cpu.*got 'tpu'"),
         ({"max_length": 33}, "from 3 to 32 .*got 33"),
         ({"max_length": 2}, "from 3 to 32 .*got 2"),
     ],

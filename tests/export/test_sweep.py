@@ -28,7 +28,7 @@ def test_each_mode_is_a_file_with_its_measures(swept):
     assert [trial.name for trial in made] == ["float32", "int8", "int4"]
     for trial in made:
         assert trial.size == trial.path.stat().st_size
-        assert trial.latency > 0
+        assert trial.latency > 0 and trial.batch_latency > 0
         assert trial.drop == pytest.approx(swept.task_quality - trial.quality)
     assert made[0].quality == swept.task_quality == 1.0
     assert "fits no layer" in broken.problem
@@ -43,9 +43,32 @@ def test_the_smallest_within_the_bound_is_chosen(swept):
     table = str(swept)
     assert "accuracy" in table
     assert f"the smallest that loses at most 0.01: {swept.chosen.path}" in table
+    assert "the fastest here for 8 texts: " in table
     (line,) = [line for line in table.splitlines() if "<- chosen" in line]
     assert line.startswith(swept.chosen.name)
     assert "broken: the pattern 'nothing'" in table
+
+
+def test_of_saved_models_the_fastest_is_chosen(classifier, toy, tmp_path):
+    modes = ["float32", "int8_weights", "float32-cpu"]
+    found = export.sweep(classifier, tmp_path, toy[0], modes=modes, format="saved_model")
+    assert names(tmp_path) == sorted([*modes, "sweep.png"])
+    assert [trial.name for trial in found.trials] == modes
+    for trial in found.trials:
+        artifact = export.load(trial.path)
+        assert artifact.metadata["precision"] == trial.mode["precision"]
+        assert artifact.metadata["target"] == trial.mode["target"]
+        assert trial.quality == trial.agreement == 1.0
+    assert found.measure == "agreement"
+    assert found.chosen.latency == min(trial.latency for trial in found.trials)
+    assert f"the fastest here that loses at most 0.01: {found.chosen.path}" in str(found)
+
+
+def test_modes_of_saved_models_are_their_variants(classifier, toy, tmp_path):
+    with pytest.raises(ValueError, match=r"are float32, float32-cpu, .*; got \['int8'\]"):
+        export.sweep(classifier, tmp_path, *toy, ["int8"], format="saved_model")
+    with pytest.raises(ValueError, match="format must be one of .*got 'onnx'"):
+        export.sweep(classifier, tmp_path, *toy, format="onnx")
 
 
 def test_the_front_holds_what_nothing_beats():

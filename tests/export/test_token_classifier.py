@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import lingxi
 from lingxi.text import WordPieceTokenizer
@@ -25,6 +26,20 @@ def same(found, expected):
             (e.label, e.text, e.start, e.end) for e in other
         ]
         np.testing.assert_allclose([e.score for e in one], [e.score for e in other], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_for_a_gpu_windows_of_all_texts_have_one_length(task, tmp_path):
+    texts, inputs = [*TEXTS, LONG], []
+    report = lingxi.export.saved_model(task, tmp_path / "model", target="gpu", examples=texts[:3])
+    same(lingxi.export.load(report.path).tag(texts), task.tag(texts))
+
+    def answers(tokenized):
+        inputs.append(tokenized)
+        return task.answers(tokenized)
+
+    task.serving_function(tf.constant(["tea"]), padding="max_length", answers=answers)
+    assert inputs[0]["token_ids"].shape == (1, task.max_length)
 
 
 def test_saved_model_gives_spans_of_raw_text(task, tmp_path):

@@ -11,6 +11,7 @@ from lingxi.layers import (
     SinusoidalPosition,
     TokenEmbedding,
     changed_embeddings,
+    replaced_lookups,
 )
 from tests.layers.reference import QUICK, gradients, numpy, random
 
@@ -49,6 +50,15 @@ def test_embeddings_are_changed_within_the_context_even_if_it_fails():
             layer(IDS)
         np.testing.assert_array_equal(numpy(layer(IDS)), 2 * table[IDS])
     np.testing.assert_array_equal(numpy(layer(IDS)), table[IDS])
+
+
+def test_lookups_of_one_layer_are_replaced_within_the_context():
+    layer, other = TokenEmbedding(5, 6), TokenEmbedding(5, 6)
+    tables = table_of(layer), table_of(other)
+    with replaced_lookups({layer: lambda token_ids: 3.0 * tables[0][numpy(token_ids)]}):
+        np.testing.assert_array_equal(numpy(layer(IDS)), 3.0 * tables[0][IDS])
+        np.testing.assert_array_equal(numpy(other(IDS)), tables[1][IDS])
+    np.testing.assert_array_equal(numpy(layer(IDS)), tables[0][IDS])
 
 
 @pytest.mark.parametrize("num_segments", [1, 2, 5])
