@@ -10,6 +10,8 @@ onnxruntime's own dynamic quantization makes of it. Needs `pip install onnx tf2o
 openvino`. The limit is that of the products at the rate of one large product in PyTorch.
 """
 
+import concurrent.futures
+import multiprocessing
 import os
 import pathlib
 import statistics
@@ -51,7 +53,7 @@ def main(_):
         return
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
-        reports = export(pathlib.Path(folder))
+        reports = exports(pathlib.Path(folder))
         for batch in (1, 8):
             sides = [side for side in SIDES.value if batch == 1 or side not in TFLITE]
             arguments = f"--folder={folder}", f"--batch={batch}"
@@ -82,8 +84,22 @@ def limit(batch):
     return layers * (dense + attention) / rate
 
 
-def export(folder):
-    """The same weights for all sides, into `folder`; `{side: report}`."""
+def exports(folder):
+    """The same weights for all sides, into `folder`; `{side: report}`.
+
+    Each in a process of its own, whose memory is free again when the sides take turns.
+    """
+    sides = [side for side in SIDES.value if side in SAVED_MODELS or side in TFLITE]
+    if set(OTHERS) & set(SIDES.value):
+        sides.append("onnx")
+    own_process = {"mp_context": multiprocessing.get_context("spawn"), "max_tasks_per_child": 1}
+    with concurrent.futures.ProcessPoolExecutor(1, **own_process) as pool:
+        pool.submit(make, folder).result()
+        return {side: pool.submit(export, folder, side).result() for side in sides}
+
+
+def make(folder):
+    """Save the classifier."""
     import keras
 
     keras.utils.set_random_seed(1)
@@ -93,27 +109,25 @@ def export(folder):
         vocabulary=preset.resolve("minilm_l6_en_uncased") / "vocab.txt",
         max_length=LENGTH,
     )
-    texts, _ = sst2("dev")
-    spread_labels(classifier, texts[:64])
+    spread_labels(classifier, sst2("dev")[0][:64])
     classifier.save_preset(folder / "transformers")
-    options = {"examples": texts[:200], "min_agreement": 0.0}
-    reports = {}
-    for side in SIDES.value:
-        if side in SAVED_MODELS:
-            reports[side] = lingxi.export.saved_model(
-                classifier, folder / side, **SAVED_MODELS[side], **options
-            )
-        if side in TFLITE:
-            reports[side] = lingxi.export.tflite(
-                classifier, folder / f"{side}.tflite", TFLITE[side], input="ids", **options
-            )
-    if set(OTHERS) & set(SIDES.value):
-        reports["onnx"] = lingxi.export.onnx(classifier, folder / "float32.onnx", **options)
-    if "onnxruntime_int8" in SIDES.value:
-        from onnxruntime.quantization import quantize_dynamic
 
-        quantize_dynamic(folder / "float32.onnx", folder / "int8.onnx")
-    return reports
+
+def export(folder, side):
+    """The report of one export of the saved classifier."""
+    classifier = lingxi.tasks.TextClassifier.from_preset(folder / "transformers")
+    options = {"examples": sst2("dev")[0][:200], "min_agreement": 0.0}
+    if side in SAVED_MODELS:
+        return lingxi.export.saved_model(classifier, folder / side, **SAVED_MODELS[side], **options)
+    if side in TFLITE:
+        path = folder / f"{side}.tflite"
+        return lingxi.export.tflite(classifier, path, TFLITE[side], input="ids", **options)
+
+    from onnxruntime.quantization import quantize_dynamic
+
+    report = lingxi.export.onnx(classifier, folder / "float32.onnx", **options)
+    quantize_dynamic(folder / "float32.onnx", folder / "int8.onnx")
+    return report
 
 
 def spread_labels(classifier, texts):
