@@ -43,6 +43,7 @@ SIDE = flags.DEFINE_enum("side", None, ALL, "internal: time this side")
 FOLDER = flags.DEFINE_string("folder", None, "internal: of the exported models")
 BATCH = flags.DEFINE_integer("batch", 1, "internal: texts a call")
 LENGTH = 128
+LIMITS = ("float32", "bfloat16")
 ROUNDS = 30  # of calls
 
 
@@ -58,7 +59,8 @@ def main(_):
             sides = [side for side in SIDES.value if batch == 1 or side not in TFLITE]
             arguments = f"--folder={folder}", f"--batch={batch}"
             costs = call_by_call(__file__, sides, *arguments, rounds=ROUNDS // batch + 6)
-            print(f"batch {batch}, limit {1e3 * limit(batch):.1f} ms:")
+            limits = (f"{1e3 * limit(batch, dtype):.1f} ms in {dtype}" for dtype in LIMITS)
+            print(f"batch {batch}, limit {' and '.join(limits)}:")
             for side, cost in costs.items():
                 print(
                     f"  {side:17} {cost.seconds * 1e3:7.1f} ms, {cost.memory / 1e6:.0f} MB", end=""
@@ -72,12 +74,12 @@ def main(_):
         )
 
 
-def limit(batch):
+def limit(batch, dtype):
     """Seconds for the products of the encoder alone, at the rate of a large one."""
     import torch
 
     side, hidden, inner, layers = 2048, 768, 3072, 12
-    a, b = torch.randn(2, side, side)
+    a, b = torch.randn(2, side, side).to(getattr(torch, dtype))
     rate = 2 * side**3 / statistics.median(timed(lambda: a @ b, 5))
     dense = 2 * batch * LENGTH * (4 * hidden**2 + 2 * hidden * inner)
     attention = 4 * batch * LENGTH**2 * hidden
