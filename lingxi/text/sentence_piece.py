@@ -20,6 +20,7 @@ from lingxi.text.sentence_piece_files import (
     DEFAULT_MAX_LENGTH,
     SPECIAL_TOKENS,
     is_for_tflite,
+    is_unigram,
     read_directory,
     read_pieces,
     write_directory,
@@ -91,7 +92,8 @@ class SentencePieceTokenizer(Tokenizer):
         if self._own_vocabulary:
             self._make_string_table()
         else:
-            self._repeated, self._lengths = repeats(self.vocabulary)
+            movable = self.vocabulary if is_unigram(self._model) else ()
+            self._repeated, self._lengths = repeats(self.vocabulary, frozenset(movable))
         self._make_graphs()
         self.target = self
         if target_model is not None:
@@ -214,8 +216,10 @@ class SentencePieceTokenizer(Tokenizer):
         return ids, starts.flat_values, ends.flat_values, tokens.row_splits
 
     def _runs(self, ids: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
-        """The number of the run that each token is in, int32 `[tokens]`: runs are of pieces of one
-        character, repeated, and any other token is a run of its own."""
+        """The number of the run that each token is in, int32 `[tokens]`.
+
+        A run has pieces of one character, repeated; any other token is a run of its own.
+        """
         character = tf.gather(tf.constant(self._repeated), ids)
         before = tf.concat([[0], character], axis=0)[:-1]
         splits = tf.expand_dims(tf.cast(row_splits, tf.int32), 1)
@@ -287,10 +291,15 @@ def read_model(model: bytes | str | PathLike) -> bytes:
     return Path(model).read_bytes()
 
 
-def repeats(vocabulary: Sequence[str]) -> tuple[list[int], list[int]]:
-    """For each token the code point that it repeats, how often, or 0 where it is none such."""
+def repeats(vocabulary: Sequence[str], movable: frozenset[str]) -> tuple[list[int], list[int]]:
+    """For each token the code point that it repeats, how often, or 0 where it is none such.
+
+    `movable` are the tokens whose order makes no difference to the model.
+    """
     lengths = [
-        len(token) if token and token == len(token) * token[0] and token[0] != SPACE else 0
+        len(token)
+        if token in movable and token[0] != SPACE and token == len(token) * token[0]
+        else 0
         for token in vocabulary
     ]
     pairs = zip(vocabulary, lengths, strict=True)
@@ -327,9 +336,11 @@ def spans_in_runs(
     last = tf.gather(before, origin + of_run(tf.math.segment_max, ends))
     passed = tf.cumsum(lengths, exclusive=True)
     passed -= of_run(tf.math.segment_min, passed)
+    # A character may have become several: what is past the last one is a part of that.
+    start_of_last = tf.maximum(first, last - 1)
     new_starts, new_ends = (
-        tf.gather(places, tf.minimum(first + characters, last)) - origin
-        for characters in (passed, passed + lengths)
+        tf.gather(places, tf.minimum(first + characters, bound)) - origin
+        for characters, bound in ((passed, start_of_last), (passed + lengths, last))
     )
     return tf.where(count > 1, new_starts, starts), tf.where(count > 1, new_ends, ends)
 

@@ -45,18 +45,27 @@ def read_pieces(model: bytes) -> dict[str, int]:
     return pieces
 
 
+def is_unigram(model: bytes) -> bool:
+    """Whether a model cuts a text into the pieces that are the most probable together.
+
+    Source: `sentencepiece_model.proto`: field 3 of field 2 (the trainer) is the type.
+    """
+    trainer = dict(read_fields(dict(read_fields(model)).get(2, b"")))
+    return trainer.get(3, UNIGRAM) == UNIGRAM
+
+
 def is_for_tflite(model: bytes) -> bool:
     """Whether TensorFlow Text's kernel for TFLite cuts texts as this model says.
 
     It ignores the type of the model, and which characters are blanks: it must be a unigram model
     with SentencePiece's usual normalization (nmt_nfkc) and a blank before each text.
 
-    Source: `sentencepiece_model.proto`: in field 2 (the trainer) are 3, the type, and 24, blanks at
-    the end of words; in field 3 (the normalizer) 1, its name, and 3, the blank before a text.
+    Source: `sentencepiece_model.proto`: in field 2 (the trainer) is 24, blanks at the end of words;
+    in field 3 (the normalizer) 1, its name, and 3, the blank before a text.
     """
     trainer, normalizer = (dict(read_fields(dict(read_fields(model)).get(i, b""))) for i in (2, 3))
     return (
-        trainer.get(3, UNIGRAM) == UNIGRAM
+        is_unigram(model)
         and not trainer.get(24)
         and normalizer.get(1, b"").startswith(b"nmt_nfkc")
         and normalizer.get(3, 1) == 1

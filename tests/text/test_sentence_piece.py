@@ -43,7 +43,7 @@ def test_t5(t5):
 def test_of_equally_good_cuts_the_shorter_pieces_come_first(t5):
     """As in `transformers`; the offsets follow, whatever the characters were before."""
     assert tokens_of(t5, "no!!!!!! zz") == ["▁no", "!", "!!!!!", "▁", "zz", "</s>"]
-    texts = ["a-------", "------", "!！！!!!", "", "…......."]
+    texts = ["a-------", "------", "!！！!!!", "", "….......", "…………"]
     ids, starts, ends = (x.to_list() for x in t5.tokenize_with_offsets(texts, "characters"))
     assert ids == t5.tokenize(texts).to_list()
     surfaces = [
@@ -56,6 +56,7 @@ def test_of_equally_good_cuts_the_shorter_pieces_come_first(t5):
         ["", "!", "！！!!!"],
         [],
         ["", "…", ".", "......"],  # the first is three dots to the model
+        ["", "…………", "…"],
     ]
 
 
@@ -98,7 +99,7 @@ def test_pieces_of_one_character_span_it(t5):
     assert all(a <= b for a, b in zip(starts, ends, strict=True))
 
 
-@given(texts=st.lists(st.text() | st.text(" ab\u3000ﬁ…가é\u0301"), max_size=5))
+@given(texts=st.lists(st.text() | st.text(" ab\u3000ﬁ…가é\u0301") | st.text(".…!！-"), max_size=5))
 def test_offsets_are_ordered(t5, texts):
     ids, starts, ends = (x.to_list() for x in t5.tokenize_with_offsets(texts, "bytes"))
     assert ids == t5.tokenize(texts).to_list()
@@ -209,3 +210,23 @@ def test_models_that_the_kernel_for_tflite_would_cut_otherwise(t5, marian):
 def test_what_is_no_model(model):
     with pytest.raises(ValueError, match="no SentencePiece model"):
         SentencePieceTokenizer(model)
+
+
+def test_only_equally_probable_pieces_are_put_in_order():
+    """A BPE model merges from the left: to it the order of the pieces does matter."""
+    sentencepiece = pytest.importorskip("sentencepiece", reason="needs the extra `tokenizers`")
+    texts = ["the cat!!!!!!!", "a!!!!!!!!!!! cat", "!!!", "--------- a ---", "-------"]
+    for options in ({"model_type": "bpe"}, {"user_defined_symbols": ["---", "--"]}):
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["the cat!!!! sat on the mat!! a - cat -- a ----"] * 9),
+            model_writer=model,
+            vocab_size=40,
+            hard_vocab_limit=False,
+            pad_id=3,
+            minloglevel=2,
+            **options,
+        )
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+        ours = SentencePieceTokenizer(model.getvalue())
+        assert ours.encode(texts, add_special_tokens=False) == processor.encode(texts), options
