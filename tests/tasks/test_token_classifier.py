@@ -260,7 +260,7 @@ def test_types_are_added_without_losing_the_old_ones(trained):
         assert more.crf.transitions[0, 6] == -10.0  # from "O" to "I-TIME"
     words, tags = examples(20)
     more.fit([*words, ["day"]], [*tags, ["B-TIME"]], verbose=0)
-    with pytest.raises(ValueError, match="must differ|distinct"):
+    with pytest.raises(ValueError, match="distinct"):
         more.with_labels(["TIME"])
 
 
