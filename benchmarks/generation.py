@@ -1,9 +1,11 @@
 """GPT-2 small makes 128 tokens from a prompt of 16, greedily: tokens a second, side by side.
 
-Same random weights, same prompt, same tokens: `transformers` and CTranslate2 beside lingxi's
-SavedModel and TFLite files. Each side is a process of its own; their calls take turns.
+Same random weights, same prompt, same tokens: `transformers`, CTranslate2 and KerasHub, compiled by
+XLA as it is by default, beside lingxi's SavedModel and TFLite files. Each side is a process of its
+own; their calls take turns.
 """
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -13,7 +15,7 @@ import numpy as np
 from absl import app, flags
 from common import DATA, call_by_call, describe_machine, take_turns, timed
 
-PEERS = ["transformers", "ctranslate2 float32", "ctranslate2 int8"]
+PEERS = ["transformers", "ctranslate2 float32", "ctranslate2 int8", "keras_hub"]
 OURS = ["saved_model", "tflite float32", "tflite int8"]
 SIDE = flags.DEFINE_enum("side", None, PEERS + OURS, "internal: time this side")
 FOLDER = flags.DEFINE_string("folder", None, "internal: of the exported models")
@@ -29,6 +31,7 @@ def main(_):
         np.save(pathlib.Path(FOLDER.value) / f"{SIDE.value}.npy", tokens)
         take_turns(call)
         return
+    check_installed("ctranslate2", "keras_hub")
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
         sizes = export(folder)
@@ -45,10 +48,19 @@ def main(_):
         if side in sizes:  # every step reads all weights once
             line += f", reads {sizes[side] * speed / BATCH.value / 1e9:.1f} GB/s of weights"
         print(f"{line}, {same:.0%} equal tokens")
+    ratio = seconds["keras_hub"] / seconds["saved_model"]
+    print(f"SavedModel is {ratio:.2f} times as fast as KerasHub")
     if BATCH.value == 1:
         ratio = seconds["ctranslate2 int8"] / seconds["tflite int8"]
         print(f"TFLite int8 is {ratio:.2f} times as fast as CTranslate2 int8")
     print(f"memory: {bandwidth():.1f} GB/s (a matrix times a vector)")
+
+
+def check_installed(*packages):
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        names = " ".join(missing).replace("_", "-")
+        raise SystemExit(f"this compares with {names}: pip install {names}")
 
 
 def export(folder):
@@ -135,6 +147,24 @@ def ctranslate2_call():
     return call
 
 
+def keras_hub_call():
+    import keras_hub
+
+    folder = os.path.join(FOLDER.value, "transformers")
+    model = keras_hub.models.GPT2CausalLM.from_preset(folder, preprocessor=None)
+    model.compile(sampler="greedy")
+    ids = np.zeros((BATCH.value, PROMPT + TOKENS), "int32")
+    ids[:, :PROMPT] = prompts()
+    mask = np.arange(PROMPT + TOKENS) < np.full((BATCH.value, 1), PROMPT)
+    inputs = {"token_ids": ids, "padding_mask": mask}
+
+    def call():
+        made = model.generate(inputs, stop_token_ids=None)
+        return np.asarray(made["token_ids"])[:, PROMPT:]
+
+    return call
+
+
 def saved_model_call():
     import tensorflow as tf
     import tensorflow_text  # noqa: F401  registers the tokenizer's operations
@@ -166,6 +196,7 @@ def bandwidth():
 CALLS = {
     "transformers": transformers_call,
     "ctranslate2": ctranslate2_call,
+    "keras_hub": keras_hub_call,
     "saved_model": saved_model_call,
     "tflite": tflite_call,
 }

@@ -1,11 +1,13 @@
 """What the benchmarks on pairs of texts share: a training of so many minutes, here and in PyTorch.
 
 The peer is `torch.nn.Transformer` of the same size, dropout, initial values and optimizer, on the
-same batches of the same token ids; it decodes greedily.
+same batches of the same token ids; it decodes greedily. With `--at_once` both sides train at the
+same time, each on its half of the processors.
 """
 
 import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -31,6 +33,7 @@ TOKENS = flags.DEFINE_integer("tokens", 4096, "source and target tokens of a bat
 PEAK = flags.DEFINE_float("peak", 3e-3, "learning rate at the end of the warm-up")
 WARMUP = flags.DEFINE_integer("warmup", 600, "steps")
 AVERAGE = flags.DEFINE_float("average", 0.998, "momentum of the average of the weights")
+AT_ONCE = flags.DEFINE_boolean("at_once", False, "each side on half of the processors")
 SEED = flags.DEFINE_integer("seed", 1, "of weights, dropout and order")
 SIDE = flags.DEFINE_enum("side", None, ["lingxi", "pytorch"], "internal: train this side")
 REPORT_SECONDS = 60
@@ -48,10 +51,8 @@ def run(task_class, train, held_out, metrics, vocab_size, max_length=256, **deco
         decoding: options of the verb.
     """
     if SIDE.value is None:
-        print(describe_machine(), f"{MINUTES.value:g} minutes each", flush=True)
-        subprocess.run([sys.executable, *sys.argv, "--side=lingxi"], check=True)
-        if not PEER.value:
-            return
+        run_sides(["lingxi", "pytorch"] if PEER.value else ["lingxi"])
+        return
 
     import keras
 
@@ -73,7 +74,7 @@ def run(task_class, train, held_out, metrics, vocab_size, max_length=256, **deco
         label_smoothing=LABEL_SMOOTHING,
     )
     batches = task.pair_batches(*train, TOKENS.value, order="shuffled", seed=SEED.value)
-    if SIDE.value is None:
+    if SIDE.value == "pytorch":
         ids = task.encode(held_out[0])[0]["token_ids"].to_list()
         made, seconds = run_pytorch(task, batches, ids, decoding["max_tokens"])
         report("pytorch", "greedy", task.tokenizer.decode(made), held_out, metrics, seconds)
@@ -86,6 +87,26 @@ def run(task_class, train, held_out, metrics, vocab_size, max_length=256, **deco
         report("lingxi", name, texts, held_out, metrics, time.perf_counter() - start)
     for source, target, made in list(zip(*held_out, texts, strict=True))[:3]:
         print(json.dumps([source[:200], target, made], ensure_ascii=False))
+
+
+def run_sides(sides):
+    """A process for each, one after the other or at once."""
+    cores = sorted(os.sched_getaffinity(0))
+    if AT_ONCE.value and len(cores) < len(sides):
+        raise SystemExit(f"--at_once needs {len(sides)} processors, got {len(cores)}")
+    share = len(cores) // len(sides) if AT_ONCE.value else len(cores)
+    how = f"{MINUTES.value:g} minutes on {share} cores" + (", at once" if AT_ONCE.value else "")
+    print(f"{describe_machine()}, each side {how}", flush=True)
+    running = []
+    for index, side in enumerate(sides):
+        running.append(subprocess.Popen([sys.executable, *sys.argv, f"--side={side}"]))
+        if AT_ONCE.value:
+            os.sched_setaffinity(running[-1].pid, cores[index * share : (index + 1) * share])
+        else:
+            running[-1].wait()
+    failed = [side for side, process in zip(sides, running, strict=True) if process.wait()]
+    if failed:
+        raise SystemExit(f"failed: {failed}")
 
 
 def report(side, name, texts, held_out, metrics, seconds):
@@ -115,7 +136,7 @@ def run_pytorch(task, batches, held_out, max_tokens):
         batch_files.write(directory / "batches.npz", drawn)
         arguments = [argument for argument in sys.argv[1:] if argument.startswith("--")]
         script = pathlib.Path(__file__).with_name("pairs_pytorch.py")
-        command = [sys.executable, script, f"--data={directory}", "--side=pytorch", *arguments]
+        command = [sys.executable, script, f"--data={directory}", *arguments]
         subprocess.run(command, check=True)
         result = json.loads((directory / "result.json").read_text())
         return result["made"], result["seconds"]

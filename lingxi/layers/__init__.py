@@ -2,6 +2,7 @@
 
 from lingxi.layers.activation import get_activation
 from lingxi.layers.attention import MultiHeadAttention
+from lingxi.layers.cache import caches_in_place
 from lingxi.layers.conv_norm import ConvNorm
 from lingxi.layers.crf import LinearChainCrf
 from lingxi.layers.dense import Dense
@@ -49,6 +50,7 @@ __all__ = [
     "SinusoidalPosition2D",
     "TokenEmbedding",
     "TransformerBlock",
+    "caches_in_place",
     "changed_embeddings",
     "dual_softmax",
     "expectation_2d",

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from lingxi.layers.cache import written
 from lingxi.layers.dense import Dense
 
 
@@ -136,9 +137,8 @@ class MultiHeadAttention(keras.layers.Layer):
             if cache is not None:
                 if cache_index is None:
                     raise ValueError("self-attention with `cache` needs `cache_index`")
-                start = (0, 0, cache_index, 0)
-                key = ops.slice_update(cache[0], start, key)
-                value = ops.slice_update(cache[1], start, value)
+                key = written(cache[0], key, cache_index)
+                value = written(cache[1], value, cache_index)
                 cache = (key, value)
             if num_positions is not None:
                 query = query[:, :, :num_positions]

@@ -9,6 +9,7 @@ from lingxi import generation
 from lingxi.answers.generation import Generation, before_stop, text_of
 from lingxi.answers.progress import progress
 from lingxi.generation import DecodingOptions
+from lingxi.layers import caches_in_place
 from lingxi.tasks import text_data
 from lingxi.tasks.task import Task
 from lingxi.text.strings import as_strings
@@ -126,7 +127,8 @@ class GenerationTask(Task):
             decoder = self.decoder(options, stop)
 
             def decode(inputs, *arguments):
-                outputs = decoder(self.model_inputs(inputs), *arguments)
+                with caches_in_place():
+                    outputs = decoder(self.model_inputs(inputs), *arguments)
                 return {**outputs, "score": outputs.pop("scores")}
 
             self._decode_graphs[key] = tf.function(
