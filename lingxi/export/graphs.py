@@ -63,6 +63,14 @@ class TFLiteGraph(PackedTokenizer):
             for i in range(len(next(iter(columns.values()))))
         )
 
+    def score(self, inputs):
+        """`log_probs` of given texts, where the task makes text."""
+        count = len(inputs["token_ids"])
+        return stacked(
+            self.runner("score")(**{name: column[i : i + 1] for name, column in inputs.items()})
+            for i in range(count)
+        )
+
     def _run_one(self, inputs):
         """What the signature of the shortest length gives that holds one example."""
         if not self.shorter:

@@ -42,10 +42,12 @@ def saved_model(
     `pairs=True`), strings `[batch]`; `token_ids` takes what the tokenizer gives: `token_ids`,
     `padding_mask` and, of BERT, `segment_ids`, `[batch, seq]`. Both give the same final answers
     (of a classifier `label`, `score` and `probabilities`; of a task that makes text `text`,
-    `score`, `token_ids` and `lengths`, `[batch, results]`). A task that makes text has a third,
-    `with_options`: `text` and the scalars `max_tokens`, at most that of the task, and, unless it
-    searches beams, `temperature`, `top_p` and `seed`. They share one copy of the weights. A
-    process that serves it needs only tensorflow and tensorflow_text.
+    `score`, `token_ids` and `lengths`, `[batch, results]`). A task that makes text has two more:
+    `with_options` takes `text` and the scalars `max_tokens`, at most that of the task, and, unless
+    it searches beams, `temperature`, `top_p` and `seed`; `score` takes `token_ids` (of a text or a
+    source; then also `padding_mask` and `target_ids`) and gives `log_probs`, float32
+    `[batch, seq]`, of each token of the text but the first, or of the target. They share one copy
+    of the weights. A process that serves it needs only tensorflow and tensorflow_text.
 
     Of a `MultiTask` each head has two, named after it in place of `serving_default` and
     `token_ids`: `names` and `names_token_ids`. All share one copy of the encoder.
@@ -178,6 +180,8 @@ def _parts(task, precision, target, pairs, max_length, weights=None):
         signatures["with_options"] = tf.function(
             answers_as_told, autograph=False
         ).get_concrete_function(texts[0], **told)
+    if isinstance(task, GenerationTask):
+        signatures["score"] = served.score
     facts = metadata.describe(
         task, precision=precision, target=target, pairs=pairs, max_length=max_length
     )
@@ -237,9 +241,17 @@ class _Served(tf.Module):
             with weights.in_place(), caches_in_place():
                 return task.answers(inputs, **dict(*told))
 
+        def score(**given):
+            with weights.in_place():
+                return {"log_probs": task.log_probs(**given)}
+
         compiled = True if target == "gpu" else None
         traced = tf.function(answers, autograph=False, jit_compile=compiled)
         self.answers = traced.get_concrete_function(inputs)
+        if isinstance(task, GenerationTask):
+            self.score = tf.function(score, autograph=False).get_concrete_function(
+                **task.scoring_signature()
+            )
         if arguments:  # a function that nobody calls would be saved nevertheless
             self.answers_as_told = traced.get_concrete_function(inputs, arguments)
 

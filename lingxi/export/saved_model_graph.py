@@ -52,6 +52,10 @@ class SavedModelGraph:
         """The same for what a tokenizer gives."""
         return self.run_signature("token_ids", inputs)
 
+    def score(self, inputs):
+        """`log_probs` of given texts, where the task makes text."""
+        return self.run_signature("score", inputs)
+
     def run_signature(self, name, inputs):
         """A dict of arrays for a dict of tensors."""
         return _arrays(self.signatures[name](**inputs))

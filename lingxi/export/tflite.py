@@ -21,6 +21,7 @@ from lingxi.export.examples import TEXTS
 from lingxi.export.precision import in_precision
 from lingxi.files import atomic_path, checked_file
 from lingxi.tasks.feature_matcher import FeatureMatcher, check_frame
+from lingxi.tasks.generation import GenerationTask
 from lingxi.tasks.multi_task import MultiTask
 from lingxi.tasks.sequence_head import SequenceHead
 from lingxi.tasks.text_embedder import TextEmbedder
@@ -67,7 +68,8 @@ def tflite(
             by custom operations of TensorFlow Text; inputs `text` (and `pair`, with
             `pairs=True`), string `[1]`; final answers out (of a classifier `label` string,
             `score`, `probabilities`; of a task that makes text `text`, `score`, `token_ids` and
-            `lengths`). "ids": builtin operations only; inputs `token_ids`, `padding_mask` and, of
+            `lengths`, and from a second signature, `score`, the log-probabilities of given texts,
+            as of `lingxi.export.saved_model`). "ids": builtin operations only; inputs `token_ids`, `padding_mask` and, of
             BERT, `segment_ids`, `[1, max_length]`; answers without strings out; the files of the
             tokenizer are packed into the file. A task that draws its tokens takes also `uniform`
             `[1, results, max_tokens]`, the random numbers. "mediapipe" (a classifier or embedder
@@ -257,6 +259,8 @@ def _convert(task, quantize, input, pairs, lengths, stepwise):
         graphs[name] = _graph(task, input, pairs, length, arguments)
     if len(lengths) > 1 and input == "text":
         graphs["num_tokens"] = _counting_graph(task, pairs, lengths[-1])
+    if isinstance(task, GenerationTask):
+        graphs["score"] = _scoring_graph(task, lengths[-1])
     if stepwise:
         graphs |= task.stepwise(task.tokenized_signature(1, lengths[-1]) | arguments)
 
@@ -297,6 +301,16 @@ def _graph(task, input, pairs, length, arguments):
         return task.serving_function(**given, max_length=length, padding="max_length", answers=run)
 
     return tf.function(answers, autograph=False).get_concrete_function(**signature, **arguments)
+
+
+def _scoring_graph(task, length):
+    """From given texts, as tokens, to the log-probabilities of these."""
+
+    def score(**given):
+        return {"log_probs": task.log_probs(**given)}
+
+    graph = tf.function(score, autograph=False)
+    return graph.get_concrete_function(**task.scoring_signature(1, length))
 
 
 def _counting_graph(task, pairs, length):

@@ -8,8 +8,10 @@ import time
 
 import numpy as np
 
+from lingxi.answers.batches import stacked
 from lingxi.export.artifact import load
 from lingxi.export.precision import in_precision
+from lingxi.tasks.generation import GenerationTask
 from lingxi.tasks.multi_task import MultiTask
 
 # Least share of equal answers by default. Where the task itself is within TIE of giving the other
@@ -27,6 +29,7 @@ MIN_AGREEMENT = {
 TIE = 1e-4
 MAX_DIFFERENCE = 1e-3  # of any number of a float32 artifact, unless `min_agreement` is given
 SHOWN = 20  # numbers of an answer, in a message
+SCORED = 8  # texts at once
 TIMED_RUNS, TIMED_SECONDS = 30, 3.0  # at most, of each side
 
 
@@ -51,6 +54,8 @@ class Report:
         latency, task_latency: median seconds for one raw text, artifact and Keras.
         signatures: `{name: (inputs, outputs)}`, each `{name: "dtype[shape]"}`.
         unit: what an example is.
+        perplexity, task_perplexity: of what the task made of the examples (of a `TextGenerator`,
+            of the examples too), to the artifact and to the task; None where no text is made.
         heads: `{name: Report}` of a `MultiTask`, whose own numbers are of all heads: the worst
             agreement and difference, the sum of the latencies.
     """
@@ -68,6 +73,8 @@ class Report:
     heads: dict = dataclasses.field(default_factory=dict)
     unit: str = "text"
     target: str | None = None
+    perplexity: float | None = None
+    task_perplexity: float | None = None
 
     @property
     def label_agreement(self):
@@ -88,6 +95,10 @@ class Report:
             f"  agreement        {self.agreement:.1%} on {self.num_examples} {self.unit}s",
             f"  max difference   {self.max_difference:.2g}",
         ]
+        if self.perplexity is not None:
+            lines.append(
+                f"  perplexity       {self.perplexity:.4g} (Keras {self.task_perplexity:.4g})"
+            )
         for name, head in self.heads.items():
             lines.append(
                 f"  {name + ':':16} {head.agreement:.1%} on {head.num_examples}, max difference "
@@ -185,6 +196,7 @@ def _verify(task, artifact, examples, min_agreement):
             f"the numbers of the float32 artifact differ from its task's by up to {difference:.2g}"
         )
     path = artifact.path
+    perplexity, task_perplexity = perplexities(exact, artifact, examples, expected)
     return Report(
         path=path,
         format=facts.get("format", "TFLite" if path.is_file() else "SavedModel"),
@@ -198,7 +210,34 @@ def _verify(task, artifact, examples, min_agreement):
         signatures=artifact.graph.describe_signatures(),
         unit=artifact.unit,
         target=facts.get("target"),
+        perplexity=perplexity,
+        task_perplexity=task_perplexity,
     )
+
+
+def perplexities(task, artifact, examples, made):
+    """Of what `task` made of the examples: to the artifact, and to the task itself.
+
+    None and None, if it makes no text, or none of it has tokens.
+    """
+    if not isinstance(task, GenerationTask) or not made["lengths"][:, 0].any():
+        return None, None
+    padding = "max_length" if artifact.metadata.get("input") else "longest"
+    inputs = task.tokenized(examples, None, artifact.metadata["max_length"], padding)
+    given, is_token = task.scored({name: x.numpy() for name, x in inputs.items()}, made)
+
+    def own(inputs):
+        return {"log_probs": task.log_probs(**inputs).numpy()}
+
+    def perplexity(score):
+        parts = (
+            {name: values[start : start + SCORED] for name, values in given.items()}
+            for start in range(0, len(examples), SCORED)
+        )
+        log_probs = stacked(score(part) for part in parts)["log_probs"]
+        return float(np.exp(-log_probs[is_token].mean()))
+
+    return perplexity(artifact.graph.score), perplexity(own)
 
 
 def verify_unpublished(task, path, examples, min_agreement):

@@ -55,6 +55,33 @@ class GenerationTask(Task):
         """What the decoder starts from, of `token_ids` and `padding_mask`."""
         return inputs
 
+    # How probable given texts are; a subclass says it by these three.
+
+    def log_probs(self, **inputs):
+        """float32 `[batch, n]`: the log-probability of each token of given texts, in any graph."""
+        raise NotImplementedError
+
+    def scoring_signature(self, batch=None, length=None):
+        """What `log_probs` takes: `{name: tf.TensorSpec}`.
+
+        Args:
+            batch, length: None, or what is fixed; `length` is that of the inputs of `answers`.
+        """
+        raise NotImplementedError
+
+    def scored(self, inputs, made):
+        """What `log_probs` takes to score what was made.
+
+        Args:
+            inputs: `token_ids` and `padding_mask`, arrays `[examples, seq]`.
+            made: what `answers` gave of them, arrays.
+
+        Returns:
+            A dict of arrays `[examples, …]`, and bool `[examples, n]`: which log-probabilities are
+            of tokens.
+        """
+        raise NotImplementedError
+
     def decoding_options(self, **changes):
         """`self.decoding` with changes.
 

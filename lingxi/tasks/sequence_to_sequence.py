@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from lingxi import text
 from lingxi.answers.progress import progress
+from lingxi.generation.decoder import log_probability
 from lingxi.tasks import generation_config, pair_data, text_data
 from lingxi.tasks.fine_tuning import LEARNING_RATE
 from lingxi.tasks.generation import GenerationTask, bucketed
@@ -305,22 +306,43 @@ class SequenceToSequence(GenerationTask):
         scores = [None] * len(sources)
         for index in progress(batches.num_batches, "score", verbose):
             inputs, labels = batches[index]
-            log_probs = self._score_graph(inputs, labels).numpy()
+            is_real = labels != IGNORED
+            log_probs = self._log_probs_graph(
+                inputs["encoder_token_ids"],
+                inputs["encoder_padding_mask"],
+                np.where(is_real, labels, self.output_tokenizer.pad_id),
+            ).numpy()
             for place, row in enumerate(batches.rows[index]):
-                scores[row] = log_probs[place, : (labels[place] != IGNORED).sum()]
+                scores[row] = log_probs[place, is_real[place]]
         return scores
 
     @functools.cached_property
-    def _score_graph(self):
-        cross_entropy = TokenCrossEntropy()
-        names = ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids")
-        ids, mask = (tf.TensorSpec([None, None], dtype) for dtype in (tf.int32, tf.bool))
-        signature = {name: mask if name.endswith("mask") else ids for name in names}
-        return tf.function(
-            lambda inputs, labels: -cross_entropy.call(labels, self(inputs, training=False)),
-            input_signature=[signature, ids],
-            autograph=False,
-        )
+    def _log_probs_graph(self):
+        signature = list(self.scoring_signature().values())
+        return tf.function(self.log_probs, input_signature=signature, autograph=False)
+
+    def log_probs(self, token_ids, padding_mask, target_ids):
+        """Of each of `target_ids` int32 `[batch, target]`, given the source and those before it."""
+        start = tf.fill([tf.shape(target_ids)[0], 1], self.backbone.config.decoder_start_id)
+        inputs = {
+            **self.model_inputs({"token_ids": token_ids, "padding_mask": padding_mask}),
+            "decoder_token_ids": tf.concat([start, target_ids[:, :-1]], axis=1),
+        }
+        logits = tf.cast(self(inputs, training=False), tf.float32)
+        return log_probability(logits, target_ids)
+
+    def scoring_signature(self, batch=None, length=None):
+        target = None if length is None else self.decoding.max_tokens
+        return {
+            **self.tokenized_signature(batch, length),
+            "target_ids": tf.TensorSpec([batch, target], tf.int32, "target_ids"),
+        }
+
+    def scored(self, inputs, made):
+        """The first results, as targets."""
+        target_ids = made["token_ids"][:, 0]
+        is_real = np.arange(target_ids.shape[1]) < made["lengths"][:, :1]
+        return {**inputs, "target_ids": target_ids}, is_real
 
     # Serving
 

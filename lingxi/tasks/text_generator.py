@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from lingxi.answers.generation import before_stops
 from lingxi.answers.progress import progress
+from lingxi.generation.decoder import log_probability
 from lingxi.tasks import language_data, text_data
 from lingxi.tasks.fine_tuning import LEARNING_RATE
 from lingxi.tasks.generation import (
@@ -420,14 +421,37 @@ class TextGenerator(GenerationTask):
 
     @functools.cached_property
     def _log_probs_graph(self):
+        return tf.function(
+            self.log_probs, input_signature=[self.scoring_signature()["token_ids"]], autograph=False
+        )
+
+    def log_probs(self, token_ids):
         """int32 `[batch, seq]` to log-probabilities `[batch, seq - 1]` of all but the first."""
+        logits = self({"token_ids": token_ids[:, :-1]}, training=False)
+        return log_probability(tf.cast(logits, tf.float32), token_ids[:, 1:])
 
-        def log_probs(token_ids):
-            logits = self({"token_ids": token_ids[:, :-1]}, training=False)
-            return -TokenCrossEntropy().call(token_ids[:, 1:], logits)
+    def scoring_signature(self, batch=None, length=None):
+        length = None if length is None else length + self.decoding.max_tokens
+        return {"token_ids": tf.TensorSpec([batch, length], tf.int32, "token_ids")}
 
-        signature = [tf.TensorSpec([None, None], tf.int32)]
-        return tf.function(log_probs, input_signature=signature, autograph=False)
+    def scored(self, inputs, made):
+        """The first results behind their prompts."""
+        rows = [
+            [*ids[mask], *results[0][: counts[0]]]
+            for ids, mask, results, counts in zip(
+                inputs["token_ids"],
+                inputs["padding_mask"],
+                made["token_ids"],
+                made["lengths"],
+                strict=True,
+            )
+        ]
+        length = inputs["token_ids"].shape[1] + self.decoding.max_tokens
+        token_ids = np.full((len(rows), length), self._pad_id, "int32")
+        for place, row in zip(token_ids, rows, strict=True):
+            place[: len(row)] = row
+        counts = np.array([[len(row)] for row in rows])
+        return {"token_ids": token_ids}, np.arange(1, length) < counts
 
     # From texts to tokens
 

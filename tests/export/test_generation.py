@@ -208,3 +208,45 @@ def test_text_in_tflite_needs_another_tokenizer(generator, tmp_path):
 def test_pairs_are_refused(generator, tmp_path):
     with pytest.raises(ValueError, match="takes single texts, not pairs"):
         lingxi.export.saved_model(generator(), tmp_path / "model", pairs=True)
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_a_report_tells_the_perplexity_in_the_file(generator, quantize, tmp_path):
+    task, path = generator(), tmp_path / "model.tflite"
+    report = lingxi.export.tflite(
+        task,
+        path,
+        quantize=quantize,
+        input="ids",
+        max_length=12,
+        examples=PROMPTS[:3],
+        min_agreement=0,
+    )
+    made = task.generate(PROMPTS[:3], details=True)
+    bos = task.tokenizer.eos_id
+    rows = [
+        [*(ids or [bos]), *result.token_ids]
+        for ids, result in zip(task.tokenizer.tokenize(PROMPTS[:3]).to_list(), made, strict=True)
+    ]
+    log_probs = []
+    for row in rows:
+        logits = task({"token_ids": np.array([row])})[0]
+        log_probs += np.take_along_axis(
+            tf.nn.log_softmax(logits)[:-1].numpy(), np.array(row)[1:, None], axis=1
+        )[:, 0].tolist()
+    assert report.task_perplexity == pytest.approx(np.exp(-np.mean(log_probs)), rel=1e-4)
+    change = abs(report.perplexity / report.task_perplexity - 1)
+    assert change < 1e-4 if quantize is None else 1e-4 < change < 0.5
+    assert f"perplexity       {report.perplexity:.4g} (Keras" in str(report)
+    assert lingxi.export.load(path).metadata["card"]["verification"]["perplexity"] == (
+        report.perplexity
+    )
+
+
+def test_a_translation_has_a_perplexity_too(translator, tmp_path):
+    texts = ["the river eats", "a bird"]
+    report = lingxi.export.saved_model(translator, tmp_path / "model", examples=texts)
+    assert report.perplexity == pytest.approx(report.task_perplexity, rel=1e-4)
+    made = translator.translate(texts, details=True)
+    own = np.concatenate([np.array(result.log_probs) for result in made])
+    assert report.task_perplexity == pytest.approx(np.exp(-own.mean()), rel=1e-3)
