@@ -35,7 +35,8 @@ SAVED_MODELS = {  # side: options of the export
     "int8_weights_cpu": {"precision": "int8_weights", "target": "cpu"},
 }
 TFLITE = {"tflite": None, "tflite_int8": "int8"}
-OTHERS = ("onnxruntime", "onnxruntime_int8", "openvino")
+OPENVINO = {"openvino": "f32", "openvino_bfloat16": "bf16"}
+OTHERS = ("onnxruntime", "onnxruntime_int8", *OPENVINO)
 ALL = ["transformers", *SAVED_MODELS, *OTHERS, *TFLITE]
 ON_CPU = [side for side in ALL if not side.endswith("_gpu")]
 SIDES = flags.DEFINE_list("sides", ON_CPU, "what to measure, of " + ", ".join(ALL))
@@ -189,7 +190,7 @@ def onnxruntime_call(ids):
 def openvino_call(ids):
     import openvino
 
-    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    options = {"INFERENCE_PRECISION_HINT": OPENVINO[SIDE.value], "PERFORMANCE_HINT": "LATENCY"}
     path = os.path.join(FOLDER.value, "float32.onnx")
     model = openvino.Core().compile_model(path, "CPU", options)
     inputs = inputs_of(ids)
@@ -210,7 +211,7 @@ CALLS = {
     **dict.fromkeys(SAVED_MODELS, saved_model_call),
     "onnxruntime": onnxruntime_call,
     "onnxruntime_int8": onnxruntime_call,
-    "openvino": openvino_call,
+    **dict.fromkeys(OPENVINO, openvino_call),
     **dict.fromkeys(TFLITE, tflite_call),
 }
 

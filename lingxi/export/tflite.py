@@ -68,12 +68,12 @@ def tflite(
             by custom operations of TensorFlow Text; inputs `text` (and `pair`, with
             `pairs=True`), string `[1]`; final answers out (of a classifier `label` string,
             `score`, `probabilities`; of a task that makes text `text`, `score`, `token_ids` and
-            `lengths`, and from a second signature, `score`, the log-probabilities of given texts,
-            as of `lingxi.export.saved_model`). "ids": builtin operations only; inputs `token_ids`, `padding_mask` and, of
+            `lengths`). "ids": builtin operations only; inputs `token_ids`, `padding_mask` and, of
             BERT, `segment_ids`, `[1, max_length]`; answers without strings out; the files of the
             tokenizer are packed into the file. A task that draws its tokens takes also `uniform`
-            `[1, results, max_tokens]`, the random numbers. "mediapipe" (a classifier or embedder
-            with a WordPiece tokenizer; extra `mobile`): a file that `TextClassifier` and
+            `[1, results, max_tokens]`, the random numbers; one that makes text has a second
+            signature, `score`, as of `lingxi.export.saved_model`. "mediapipe" (a classifier or
+            embedder with a WordPiece tokenizer; extra `mobile`): a file that `TextClassifier` and
             `TextEmbedder` of MediaPipe Tasks load as it is, on Android, iOS, the web and in
             Python; inputs `ids`, `mask` and `segment_ids`, int32; one output, `probabilities` or
             `embedding`. MediaPipe's tokenizer is not quite BERT's: a warning counts the examples
