@@ -1,6 +1,7 @@
 """What the benchmarks share: real data, and timing by turns."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -14,7 +15,8 @@ from collections import namedtuple
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 READY, TOOK = "lingxi-benchmark-ready", "lingxi-benchmark-took"
 REST = 0.2  # seconds until the threads of the side before have ceased to spin
-DATA = pathlib.Path(os.environ.get("LINGXI_TEST_DATA", "../shared/data"))
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+DATA = pathlib.Path(os.environ.get("LINGXI_TEST_DATA", ROOT / "../shared/data"))
 
 
 def sst2(split):
@@ -106,6 +108,23 @@ def _expect(process, word):
         if line.startswith(word):
             return line.removeprefix(word)
     raise RuntimeError(f"{process.args} ended with {process.wait()}")
+
+
+def check_installed(*packages):
+    """Exit, naming what to install, unless these packages of peers are there."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        names = " ".join(missing).replace("_", "-")
+        raise SystemExit(f"this compares with {names}: pip install {names}")
+
+
+def bandwidth():
+    """GB/s at which this machine reads a matrix that it multiplies with a vector."""
+    import numpy as np
+
+    matrix = np.ones((50257, 768), "float32")
+    vector = np.ones(768, "float32")
+    return matrix.nbytes / min(timed(lambda: matrix @ vector, 10)) / 1e9
 
 
 def describe_machine():

@@ -5,7 +5,6 @@ XLA as it is by default, beside lingxi's SavedModel and TFLite files. Each side 
 own; their calls take turns.
 """
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -13,7 +12,14 @@ import tempfile
 
 import numpy as np
 from absl import app, flags
-from common import DATA, call_by_call, describe_machine, take_turns, timed
+from common import (
+    DATA,
+    bandwidth,
+    call_by_call,
+    check_installed,
+    describe_machine,
+    take_turns,
+)
 
 PEERS = ["transformers", "ctranslate2 float32", "ctranslate2 int8", "keras_hub"]
 OURS = ["saved_model", "tflite float32", "tflite int8"]
@@ -54,13 +60,6 @@ def main(_):
         ratio = seconds["ctranslate2 int8"] / seconds["tflite int8"]
         print(f"TFLite int8 is {ratio:.2f} times as fast as CTranslate2 int8")
     print(f"memory: {bandwidth():.1f} GB/s (a matrix times a vector)")
-
-
-def check_installed(*packages):
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        names = " ".join(missing).replace("_", "-")
-        raise SystemExit(f"this compares with {names}: pip install {names}")
 
 
 def export(folder):
@@ -184,13 +183,6 @@ def tflite_call():
     ids = prompts().astype("int32")
     mask = np.ones_like(ids, "bool")
     return lambda: run(token_ids=ids, padding_mask=mask)["token_ids"][:, 0]
-
-
-def bandwidth():
-    """GB/s at which this machine reads a matrix that it multiplies with a vector."""
-    matrix = np.ones((50257, 768), "float32")
-    vector = np.ones(768, "float32")
-    return matrix.nbytes / min(timed(lambda: matrix @ vector, 10)) / 1e9
 
 
 CALLS = {
