@@ -3,8 +3,9 @@
 classify and rate: a .csv, .tsv or .jsonl file in UTF-8, a .parquet file, or a directory of these or
 of Hugging Face's `datasets`, with a column of texts and a column of labels or numbers. embed: such
 a table of pairs that mean the same, or, with a --label_column, of pairs and their similarities from
--1 to 1. tag: a CoNLL file, or JSONL with spans. answer: JSON of SQuAD's form. fill: plain text, in
-which blank lines stand between documents.
+-1 to 1. translate and summarize: such a table of sources and, in the --pair_column, what to write.
+tag: a CoNLL file, or JSONL with spans. answer: JSON of SQuAD's form. generate and fill: plain text,
+for fill with blank lines between documents.
 
 The output directory appears when training has finished; other commands take it as --model, and the
 Auto class of transformers loads it too.
@@ -28,11 +29,19 @@ flags.DEFINE_boolean(
     "overwrite", False, "Replace the task in --output if there is one.", flag_values=FLAGS
 )
 flags.DEFINE_integer("epochs", 3, "Passes over the data, `N`.", lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_integer("batch_size", 32, "Texts a step, `N`.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer(
+    "batch_size",
+    32,
+    "Texts a step, `N`; by default of generate, translate and summarize as many as 4096 to 8192 "
+    "tokens are.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
 flags.DEFINE_float(
     "learning_rate",
     5e-5,
-    "`RATE` at the peak; it rises over a tenth of the steps, then falls to zero.",
+    "`RATE` at the peak; it rises over a tenth of the steps, then falls to zero. By default as "
+    "fits the task: 5e-5 for weights that have learned already.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
@@ -186,9 +195,7 @@ def _train(output):
             *data,
             validation_data=validation,
             epochs=FLAGS.epochs,
-            batch_size=FLAGS.batch_size,
             seed=FLAGS.seed,
-            learning_rate=FLAGS.learning_rate,
             resume=checkpoints,
             callbacks=[StopAtInterrupt(), record, *_tensorboard(asked)],
             verbose=1 if sys.stdout.isatty() else 2,  # in a log file, a line an epoch
@@ -208,7 +215,7 @@ def _train(output):
     print(f"\nSaved to {FLAGS.output}; {measured} {metric} {history[key][-1]:.4f}. Next:")
     examples = {"answer": "--data questions.csv", "fill": '"the [MASK] of a text"'}
     print(f"  lingxi predict --model {FLAGS.output} " + examples.get(FLAGS.task, '"a text"'))
-    form = "saved_model" if FLAGS.task in ("answer", "fill", "tag") else "tflite"
+    form = "saved_model" if FLAGS.task in ("answer", "fill", "generate", "tag") else "tflite"
     path = "serving/model" if form == "saved_model" else "model.tflite"
     print(f"  lingxi export --model {FLAGS.output} --format {form} --output {path}")
     print(f"  lingxi report {FLAGS.output}")
@@ -220,6 +227,10 @@ def _options():
 
     names = ("class_weight", "schedule", "warmup", "layer_decay")
     options = {name: FLAGS[name].value for name in names if FLAGS[name].value is not None}
+    makes_text = FLAGS.task in ("generate", *training_data.OF_PAIRS)
+    for name in ("batch_size", "learning_rate"):
+        if FLAGS[name].present or not makes_text:
+            options[name] = FLAGS[name].value
     if FLAGS.technique:
         options["technique"] = getattr(training, TECHNIQUES[FLAGS.technique])()
     return options
@@ -239,7 +250,7 @@ def _tensorboard(asked):
 def _check_flags():
     if FLAGS.processes > 1 and not FLAGS.distribute:
         raise app.UsageError("--processes needs --distribute=data_parallel or model_parallel")
-    if FLAGS.distribute and FLAGS.task in ("fill", "tag"):
+    if FLAGS.distribute and FLAGS.task in (*("fill", "tag", "generate"), *training_data.OF_PAIRS):
         raise app.UsageError(f"--task={FLAGS.task} trains on TensorFlow alone: not by --distribute")
     if FLAGS.distribute and FLAGS.technique:
         raise app.UsageError("--technique changes steps on TensorFlow alone: not by --distribute")

@@ -13,9 +13,9 @@ FLAGS = new_flags()  # which those of the commands hold, too
 flags.DEFINE_enum(
     "task",
     "classify",
-    ["classify", "rate", "tag", "answer", "embed", "fill"],
+    ["classify", "rate", "tag", "answer", "embed", "fill", "generate", "translate", "summarize"],
     "What to learn: labels or numbers of texts, entities in texts, answers to questions, "
-    "embeddings of texts, or masked words.",
+    "embeddings of texts, masked words, what follows a text, or one text from another.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string("data", None, "`FILE` with the training examples.", flag_values=FLAGS)
@@ -100,9 +100,13 @@ NAMES = {  # of what is learned, in messages
     "classify": "classifier",
     "embed": "embedder",
     "fill": "masked language model",
+    "generate": "text generator",
     "rate": "regressor",
+    "summarize": "summarizer",
     "tag": "token classifier",
+    "translate": "translator",
 }
+OF_PAIRS = ("translate", "summarize")  # tasks that learn to write the second text
 MAX_NAMED = 10  # labels to print
 
 
@@ -124,8 +128,11 @@ def new_task(**settings):
         "classify": tasks.TextClassifier,
         "embed": tasks.TextEmbedder,
         "fill": tasks.MaskedLanguageModel,
+        "generate": tasks.TextGenerator,
         "rate": tasks.TextRegressor,
+        "summarize": tasks.Summarizer,
         "tag": tasks.TokenClassifier,
+        "translate": tasks.Translator,
     }
     return kinds[FLAGS.task].from_preset(
         FLAGS.preset,
@@ -139,7 +146,7 @@ def new_task(**settings):
 def metric():
     """The name of what says how good a task is, among the metrics of its `fit`."""
     learns_similarities = FLAGS.task == "embed" and FLAGS["label_column"].present
-    by_task = {"rate": "pearson", "tag": "f1"}
+    by_task = {"generate": "perplexity", "rate": "pearson", "tag": "f1"}
     return "pearson" if learns_similarities else by_task.get(FLAGS.task, "accuracy")
 
 
@@ -186,18 +193,33 @@ def _to_embed():
     return {}, *_arguments(data, validation)
 
 
-def _to_fill():
+def _to_read():
+    """Of plain text."""
     data, validation = _files()
     return {}, (data,), validation
+
+
+def _to_write():
+    if not FLAGS.pair_column:
+        raise ValueError(
+            f"--task {FLAGS.task} learns from pairs of texts: name the column of what it shall "
+            "write by --pair_column"
+        )
+    data, validation = _tables(None, "name")
+    note(f"{len(data)} training pairs")
+    return {}, (data.texts,), validation and validation.texts
 
 
 _DATA = {
     "answer": _to_answer,
     "classify": _to_classify,
     "embed": _to_embed,
-    "fill": _to_fill,
+    "fill": _to_read,
+    "generate": _to_read,
     "rate": _to_rate,
+    "summarize": _to_write,
     "tag": _to_tag,
+    "translate": _to_write,
 }
 
 
@@ -240,7 +262,7 @@ def _arguments(data, validation):
 
 def check():
     """Raise ValueError for flags that contradict each other."""
-    tables, task = ("classify", "rate", "embed"), FLAGS.task
+    tables, task = ("classify", "rate", "embed", *OF_PAIRS), FLAGS.task
     if FLAGS.split is not None and FLAGS.validation:
         raise ValueError("give --validation or --split, not both")
     if FLAGS.split is not None and task not in tables:

@@ -387,6 +387,58 @@ def test_an_encoder_goes_on_with_its_pretraining(lingxi, model, tmp_path):
     assert lingxi("predict", "--model", "filler", "the [MASK] river").status == 0
 
 
+def test_a_generator_learns_a_text(lingxi, tmp_path):
+    pytest.importorskip("sentencepiece", reason="needs the extra `tokenizers`")
+    from lingxi.tasks import TextGenerator
+    from lingxi.tasks.sequence_to_sequence import learn_sentence_piece
+    from lingxi.text import SentencePieceTokenizer
+    from lingxi.zoo import Gpt, GptConfig
+
+    text = "the old river is slow . tea is good . "
+    tokenizer = SentencePieceTokenizer(learn_sentence_piece([text], 30), max_length=32)
+    sizes = {"hidden_dim": 16, "num_layers": 1, "num_heads": 2, "max_length": 32}
+    config = GptConfig(vocab_size=tokenizer.vocab_size, **sizes)
+    generator = TextGenerator(Gpt(config), tokenizer, decoding={"max_tokens": 12})
+    generator.save_preset(tmp_path / "small")
+    (tmp_path / "text.txt").write_text(text * 40)
+    files = ("--data", "text.txt", "--validation", "text.txt", "--preset", "small")
+    rate = ("--epochs", "20", "--batch_size", "2", "--learning_rate", "0.01", "--seed", "1")
+    outcome = lingxi("train", "--task", "generate", *files, *rate, "--output", "poet")
+    assert outcome.status == 0, outcome.err
+    assert "validation perplexity" in outcome.out
+    outcome = lingxi("predict", "--model", "poet", "the old")
+    assert "river is sl" in outcome.out, outcome.err
+    report = lingxi("report", "poet")
+    assert report.status == 0, report.err
+
+
+@pytest.mark.parametrize("task", ["translate", "summarize"])
+def test_text_is_learned_from_text(lingxi, task, tmp_path):
+    pytest.importorskip("sentencepiece", reason="needs the extra `tokenizers`")
+    from lingxi import tasks
+    from lingxi.zoo import TransformerConfig
+
+    words = ("the", "old", "river", "tea", "rice", "stone")
+    pairs = [(a, f"{b} {a}") for a in words for b in words]
+    sizes = {"hidden_dim": 16, "num_heads": 2, "intermediate_dim": 24}
+    layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
+    marian = {"model_type": "marian", "positions": "halves", "bos_id": None}
+    config = TransformerConfig(**sizes, **layers, **marian)
+    kind = tasks.Translator if task == "translate" else tasks.Summarizer
+    new = kind.from_scratch(pairs, config=config, vocab_size=40, decoding={"max_tokens": 4})
+    new.save_preset(tmp_path / "small")
+    lines = "".join(f"{source},{target}\n" for source, target in pairs)
+    (tmp_path / "pairs.csv").write_text("text,target\n" + lines)
+    fit = ("--task", task, "--data", "pairs.csv", "--preset", "small", "--epochs", "1")
+    assert "name the column of what it shall write" in lingxi("train", *fit, "--output", "no").err
+    fit = (*fit, "--pair_column", "target", "--split", "0.2", "--output", "writer")
+    outcome = lingxi("train", *fit)
+    assert outcome.status == 0, outcome.err
+    assert "validation accuracy" in outcome.out
+    assert "--format tflite" in outcome.out
+    assert lingxi("predict", "--model", "writer", "the river").status == 0
+
+
 def test_filled_spans_are_a_row():
     from lingxi.cli.predictions import rows
     from lingxi.tasks import FilledText
