@@ -2,6 +2,8 @@
 
 import keras
 
+from lingxi.training import lora_layers
+
 INT8_WEIGHTS = "int8_weights"  # computes in float32
 
 
@@ -14,7 +16,7 @@ def in_precision(task, precision):
     computed = "float32" if precision == INT8_WEIGHTS else precision
     if precision == task.backbone.compute_dtype:
         return task
-    if any(getattr(layer, "lora_enabled", False) for layer in task._flatten_layers()):
+    if lora_layers(task):
         raise ValueError(
             f"this task has LoRA, and its backbone computes in {task.backbone.compute_dtype}: call "
             f"lingxi.training.merge_lora(task) before it is exported in {precision}"

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from lingxi.tasks.task import Task, answers_in_turn, run_batches
+from lingxi.training import lora_layers
 
 HEAD_LEARNING_RATE = 1e-3
 KEPT = "features"  # name of the input in place of token ids
@@ -61,7 +62,7 @@ class HeadTask(Task):
         Raises:
             ValueError: no texts; the head has LoRA weights (`lingxi.training.merge_lora` first).
         """
-        if any(getattr(layer, "lora_enabled", False) for layer in self._flatten_layers()):
+        if lora_layers(self):
             raise ValueError("this task has LoRA weights: call lingxi.training.merge_lora first")
         if seed is not None:
             keras.utils.set_random_seed(seed)

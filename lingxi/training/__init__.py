@@ -21,7 +21,7 @@ from lingxi.training.distribution import (
 )
 from lingxi.training.entities import EntityReport, EntityScores, entity_report
 from lingxi.training.evaluation import TextEvaluation
-from lingxi.training.lora import add_lora, merge_lora
+from lingxi.training.lora import add_lora, lora_layers, merge_lora
 from lingxi.training.losses import (
     IGNORED,
     ClassCrossEntropy,
@@ -103,6 +103,7 @@ __all__ = [
     "importance",
     "is_first_process",
     "layer_decay",
+    "lora_layers",
     "merge_lora",
     "mlflow_logger",
     "named_schedule",

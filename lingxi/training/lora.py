@@ -48,7 +48,7 @@ def add_lora(task, rank=8, alpha=16, pattern=ATTENTION, others=POOLER):
     if not adapted:
         known = ", ".join(layer.path for layer in dense)
         raise ValueError(f"no dense layer has {pattern!r} in its path; there are {known}")
-    if any(layer.lora_enabled for layer in dense):
+    if lora_layers(backbone):
         raise ValueError("this model has LoRA already: call merge_lora before it gets another")
     for variable in backbone.trainable_variables:
         variable.trainable = re.search(others, variable.path) is not None
@@ -56,6 +56,11 @@ def add_lora(task, rank=8, alpha=16, pattern=ATTENTION, others=POOLER):
         layer.enable_lora(rank, lora_alpha=alpha)
     forget_graphs(task)
     return sum(math.prod(variable.shape) for variable in task.trainable_variables)
+
+
+def lora_layers(model):
+    """The layers of a task or model that learn by LoRA, not merged yet."""
+    return [layer for layer in model._flatten_layers() if getattr(layer, "lora_enabled", False)]
 
 
 def merge_lora(task):
@@ -71,7 +76,7 @@ def merge_lora(task):
         ValueError: it has no LoRA.
     """
     backbone = getattr(task, "backbone", task)
-    adapted = [x for x in backbone._flatten_layers() if getattr(x, "lora_enabled", False)]
+    adapted = lora_layers(backbone)
     if not adapted:
         raise ValueError("this model has no LoRA to merge; add_lora adds it")
     for layer in adapted:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from lingxi.training.interception import intercepted
+from lingxi.training.lora import lora_layers
 
 KERNELS = r"block_\d+/.*/kernel$"
 PARTS = ("heads", "units")
@@ -297,5 +298,5 @@ def _check_encoder(task):
             "heads and units are removed from encoders of lingxi.zoo.Bert, got a "
             f"{type(task.backbone).__name__}"
         )
-    if any(getattr(layer, "lora_enabled", False) for layer in task.backbone._flatten_layers()):
+    if lora_layers(task.backbone):
         raise ValueError("call merge_lora before heads or units are removed")
