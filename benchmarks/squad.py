@@ -1,6 +1,6 @@
 """Question answering: exact match and F1, beside PyTorch.
 
-    python benchmarks/squad.py --data=squad|cmrc2018 [--epochs=2] [--precision=bfloat16]
+    python benchmarks/squad.py --data=squad|cmrc2018 [--epochs=3] [--precision=bfloat16]
 
 SQuAD: MiniLM on a slice of it, XQuAD's English as the dev set. CMRC 2018, Chinese: an encoder of
 characters from random weights, on so few questions that it learns little. The peer is
@@ -27,8 +27,8 @@ FILES = {
     "cmrc2018": ("cmrc2018/train.json", "cmrc2018/dev.json"),
 }
 DATA = flags.DEFINE_enum("data", "squad", list(FILES), "the data set")
-EPOCHS = flags.DEFINE_integer("epochs", None, "by default 2, of CMRC 3")
-RATE = flags.DEFINE_float("rate", None, "peak learning rate, by default 5e-5, of CMRC 5e-4")
+EPOCHS = flags.DEFINE_integer("epochs", 3, "of training")
+RATE = flags.DEFINE_float("rate", None, "peak learning rate, by default 2e-4, of CMRC 5e-4")
 EXAMPLES = flags.DEFINE_integer("examples", None, "of training and of the dev set; by default all")
 PEER = flags.DEFINE_boolean("peer", True, "train the PyTorch twin too")
 BATCH, DEV_BATCH, SEED = 16, 32, 1
@@ -41,8 +41,7 @@ def main(_):
     train, dev = (read_questions(FOLDER / name)[: EXAMPLES.value] for name in FILES[DATA.value])
     train, _ = aligned(train)
     is_english = DATA.value == "squad"
-    epochs = EPOCHS.value or (2 if is_english else 3)
-    rate = RATE.value or (5e-5 if is_english else 5e-4)
+    epochs, rate = EPOCHS.value, RATE.value or (2e-4 if is_english else 5e-4)
 
     import keras
 
