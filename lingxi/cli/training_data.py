@@ -7,7 +7,7 @@ from absl import flags
 from lingxi.cli import table_files
 from lingxi.cli.command import new_flags, note
 from lingxi.cli.quiet import quiet_tensorflow
-from lingxi.data import TableStream
+from lingxi.data import Report, TableStream
 
 FLAGS = new_flags()  # which those of the commands hold, too
 flags.DEFINE_enum(
@@ -31,7 +31,8 @@ flags.DEFINE_enum(
     "bad_rows",
     "stop",
     ["stop", "skip"],
-    "What to do if rows of a table cannot be used: stop before training, or go on without them.",
+    "What to do if rows of a table, tagged sentences or questions cannot be used: stop before "
+    "training, or go on without them.",
     flag_values=FLAGS,
 )
 flags.DEFINE_boolean(
@@ -168,18 +169,21 @@ def _to_tag():
     data, validation = _files()
     with quiet_tensorflow(FLAGS.debug):
         from lingxi.tasks.tagged_data import read_tagged
-    examples = read_tagged(data)
+    examples = _rows(read_tagged, data)
     labels = FLAGS.labels or sorted({kind for e in examples for _, _, kind in e.entities})
     if not labels:
         raise ValueError(f"{FLAGS.data} has no entities")
     note(f"{len(examples)} training texts with {len(labels)} types: {_listed(labels)}")
     settings = {"labels": labels, "crf": FLAGS.crf}
-    return settings, (examples,), validation and read_tagged(validation)
+    return settings, (examples,), validation and _rows(read_tagged, validation)
 
 
 def _to_answer():
     data, validation = _files()
-    return {"no_answer": FLAGS.no_answer}, (str(data),), validation and str(validation)
+    with quiet_tensorflow(FLAGS.debug):
+        from lingxi.tasks.squad import read_questions
+    validation = validation and _rows(read_questions, validation)
+    return {"no_answer": FLAGS.no_answer}, (_rows(read_questions, data),), validation
 
 
 def _to_embed():
@@ -229,6 +233,15 @@ def _files():
     for path in filter(None, paths):
         path.open("rb").close()
     return paths
+
+
+def _rows(read, path):
+    """What a function reads of a file that is no table, and that is told of its bad rows."""
+    report = Report(path)
+    with table_files.listed_rows():
+        examples = read(path, bad_rows=FLAGS.bad_rows, report=report)
+    table_files.tell(report, "bad")
+    return examples
 
 
 def _tables(label_column, label_kind):

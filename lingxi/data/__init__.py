@@ -2,7 +2,7 @@
 
 from lingxi.data.splits import is_held_out
 from lingxi.data.stream import TableStream
-from lingxi.data.tables import BadRows, Examples, Problem, Report, Row, Table, read_table
+from lingxi.data.tables import BadRows, Examples, Problem, Report, Row, Table, good_rows, read_table
 
 __all__ = [
     "BadRows",
@@ -12,6 +12,7 @@ __all__ = [
     "Row",
     "Table",
     "TableStream",
+    "good_rows",
     "is_held_out",
     "read_table",
 ]

@@ -8,6 +8,8 @@ import pathlib
 import sys
 from typing import NamedTuple
 
+from absl import logging
+
 from lingxi.data import formats
 from lingxi.data.formats import Problem, not_utf8, shortened
 from lingxi.data.splits import check_share, is_held_out
@@ -259,6 +261,31 @@ def read_table(
     report.check(bad_rows)
     lines, texts, found = (list(column) for column in zip(*rows, strict=True))
     return Examples(table.path, lines, texts, found if label_column else None, report)
+
+
+def good_rows(path, items, bad_rows="stop", report=None):
+    """A list of those of `items`, what stands in a file, that are no `Problem`.
+
+    Args:
+        bad_rows: as of `read_table`.
+        report: a `Report` that learns of all; without one a warning counts what is left out.
+
+    Raises:
+        BadRows, ValueError: as of `read_table`.
+    """
+    found = Report(path) if report is None else report
+    rows = []
+    for item in items:
+        if isinstance(item, Problem):
+            found.add(item)
+        else:
+            found.count(None)
+            rows.append(item)
+    found.check(bad_rows)
+    left_out = found.problem_counts["bad"]
+    if left_out and report is None:
+        logging.warning("%s (bad rows that are left out: %d)", found.lines("bad")[0], left_out)
+    return rows
 
 
 def _checked_text(value):

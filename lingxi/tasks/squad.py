@@ -13,6 +13,7 @@ import string
 from absl import logging
 
 from lingxi.answers.batches import split_pairs
+from lingxi.data import Problem, good_rows
 from lingxi.text.strings import as_strings
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -41,7 +42,7 @@ class Question:
     place: str = ""
 
 
-def read_questions(x, y=None):
+def read_questions(x, y=None, bad_rows="stop", report=None):
     """A list of `Question` of anything that `QuestionAnswerer.fit` accepts.
 
     Args:
@@ -50,13 +51,18 @@ def read_questions(x, y=None):
             or `{"text": […], "answer_start": […]}`); a list of `(question, context)`, or a tuple
             of the two lists.
         y: of pairs their answers: for each a list of `(text, start)`, empty where there is none.
+        bad_rows: of a file: "stop" raises if questions cannot be used, "skip" leaves them out.
+        report: a `lingxi.data.Report` that learns of all of them; by default a warning counts
+            those that are left out.
 
     Raises:
         FileNotFoundError: no such file.
-        TypeError, ValueError: naming the file and the line, or the question.
+        lingxi.data.BadRows: a ValueError that names the file and the line of the first bad one.
+        TypeError, ValueError: naming the file or the question.
     """
     if isinstance(x, (str, os.PathLike)):
-        return _read_file(pathlib.Path(x).expanduser())
+        path = pathlib.Path(x).expanduser()
+        return good_rows(path, _rows(path), bad_rows, report)
     if not isinstance(x, tuple) and len(x) and isinstance(x[0], Question):
         return list(x)
     if not isinstance(x, tuple) and len(x) and isinstance(x[0], dict):
@@ -95,23 +101,23 @@ def question_and_context(x):
     return questions, contexts
 
 
-def _read_file(path):
+def _rows(path):
+    """A `Question` or a `Problem` after the other."""
     raw = path.read_text("utf-8-sig")
     try:
         contents = json.loads(raw)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: this is no JSON: {error.msg}") from error
-    questions, lines = [], _lines_of_ids(raw)
+    lines = _lines_of_ids(raw)
     for i, article in enumerate(_get(contents, "data", list, path)):
         for j, paragraph in enumerate(_get(article, "paragraphs", list, f"{path}: data[{i}]")):
             place = f"{path}: data[{i}].paragraphs[{j}]"
             for qa in _get(paragraph, "qas", list, place):
                 identifier = _get(qa, "id", (str, int), place)
-                named = f"{path}, line {lines[identifier]}: question {identifier!r}"
-                questions.append(_question(qa, paragraph, named))
-    if not questions:
-        raise ValueError(f"{path} has no questions")
-    return questions
+                try:
+                    yield _question(qa, paragraph, f"question {identifier!r}")
+                except ValueError as error:
+                    yield Problem(lines[identifier], str(error))
 
 
 def _lines_of_ids(raw):

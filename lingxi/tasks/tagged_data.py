@@ -6,6 +6,7 @@ import pathlib
 
 from absl import logging
 
+from lingxi.data import Problem, good_rows
 from lingxi.text.tags import TagScheme
 
 CONLL_ENDINGS = (".conll", ".bio", ".iob", ".iob2", ".txt", ".tsv")
@@ -26,7 +27,7 @@ class TaggedText:
     words: tuple | None = None
 
 
-def read_tagged(x, y=None, split="train"):
+def read_tagged(x, y=None, split="train", bad_rows="stop", report=None):
     """A list of `TaggedText` of anything that `TokenClassifier.fit` accepts.
 
     Args:
@@ -38,16 +39,20 @@ def read_tagged(x, y=None, split="train"):
             `ner`); a list of `TaggedText`; a list of texts; a list of lists of words.
         y: of texts their entities, `(start, end, type)` or dicts as in JSONL; of words their tags.
         split: of a TFDS data set.
+        bad_rows: of a file: "stop" raises if lines cannot be used, "skip" leaves out the texts, of
+            CoNLL the sentences, that they are in.
+        report: a `lingxi.data.Report` that learns of all of them; by default a warning counts
+            those that are left out.
 
     Raises:
-        ValueError: naming the file and the line, or the example.
+        lingxi.data.BadRows: a ValueError that names the file and the first bad line. ValueError:
+            naming the example; a file has no texts.
     """
     if isinstance(x, (str, pathlib.Path)):
         path = pathlib.Path(x)
-        if path.suffix == ".jsonl":
-            return _read_jsonl(path)
-        if path.suffix in CONLL_ENDINGS or path.is_file():
-            return _read_conll(path)
+        is_jsonl = path.suffix == ".jsonl"
+        if is_jsonl or path.suffix in CONLL_ENDINGS or path.is_file():
+            return _read_file(path, is_jsonl, bad_rows, report)
         return _from_words(*_load_tfds(str(x), split), str(x))
     x = list(x)
     if x and isinstance(x[0], TaggedText):
@@ -62,17 +67,17 @@ def read_tagged(x, y=None, split="train"):
     if x and not isinstance(x[0], str):
         return _from_words(x, y, "y")
     return [
-        tagged(text, entities, f"text {i}")
+        tagged(text, entities, f"text {i}: ")
         for i, (text, entities) in enumerate(zip(x, y, strict=True))
     ]
 
 
-def tagged(text, entities, place):
+def tagged(text, entities, place=""):
     """A `TaggedText`, after a look at its entities.
 
     Args:
         entities: `(start, end, type)`, or dicts with the keys "start", "end" and "label".
-        place: where they come from, for messages.
+        place: where they come from, with which messages begin.
 
     Raises:
         ValueError: one is empty, lies outside of the text, cuts a character that the eye sees as
@@ -83,7 +88,7 @@ def tagged(text, entities, place):
     )
     end_before = 0
     for start, end, label in spans:
-        named = f"{place}: the entity ({start}, {end}, {label!r})"
+        named = f"{place}the entity ({start}, {end}, {label!r})"
         if not 0 <= start < end <= len(text):
             raise ValueError(
                 f"{named} lies outside of its text of {len(text)} characters, or is empty"
@@ -105,49 +110,54 @@ def _is_inside_character(text, index):
     return is_mark or text[index] in joins or text[index - 1] == "\u200d"
 
 
-def _read_jsonl(path):
-    examples = []
+def _read_file(path, is_jsonl, bad_rows, report):
+    if is_jsonl:
+        return good_rows(path, _jsonl_rows(path), bad_rows, report)
+    words, tags = zip(*good_rows(path, _conll_rows(path), bad_rows, report), strict=True)
+    return _from_words(words, tags, path)
+
+
+def _jsonl_rows(path):
+    """A `TaggedText` or a `Problem` of each line."""
     for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
         if not line.strip():
             continue
-        place = f"{path}, line {number}"
         try:
             content = json.loads(line)
             text, entities = content["text"], content["entities"]
-            examples.append(tagged(text, entities, place))
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(
-                f'{place}: expected {{"text": "…", "entities": [{{"start": 0, "end": 5, "label": '
-                f'"PER"}}]}}, got {line[:80]!r}'
-            ) from error
-    return examples
+        except (json.JSONDecodeError, KeyError, TypeError):
+            yield Problem(
+                number,
+                'expected {"text": "…", "entities": [{"start": 0, "end": 5, "label": "PER"}]}, '
+                f"got {line[:80]!r}",
+            )
+            continue
+        try:
+            yield tagged(text, entities)
+        except (KeyError, TypeError, ValueError) as error:
+            yield Problem(number, str(error))
 
 
-def _read_conll(path):
-    """Sentences of a CoNLL file; a line without a tag is an error that names it."""
+def _conll_rows(path):
+    """`(words, tags)` of each sentence without bad lines, and a `Problem` of each of those."""
     columns = (1, 2) if path.suffix == ".iob2" else (0, -1)
-    sentences, words, tags, first = [], [], [], 1
-    lines = [*path.read_text("utf-8").split("\n"), ""]
-    for number, line in enumerate(lines, 1):
+    words, tags, is_good = [], [], True
+    for number, line in enumerate([*path.read_text("utf-8").split("\n"), ""], 1):
         if path.suffix == ".iob2" and line.startswith("# "):
             continue
         cells = line.split("\t") if "\t" in line.strip() else line.split()
         if not line.strip() or cells[0] == "-DOCSTART-":
-            if words:
-                sentences.append((words, tags, first))
-            words, tags, first = [], [], number + 1
-            continue
-        if len(cells) < max(2, columns[1] + 1) or not cells[columns[1]].strip():
-            raise ValueError(
-                f"{path}, line {number}: expected a word and its tag, between blanks or tabs, got "
-                f"{line[:80]!r}"
+            if words and is_good:
+                yield words, tags
+            words, tags, is_good = [], [], True
+        elif len(cells) < max(2, columns[1] + 1) or not cells[columns[1]].strip():
+            is_good = False
+            yield Problem(
+                number, f"expected a word and its tag, between blanks or tabs, got {line[:80]!r}"
             )
-        words.append(cells[columns[0]].strip())
-        tags.append(cells[columns[1]].strip())
-    if not sentences:
-        raise ValueError(f"{path} has no sentences")
-    words, tags, _ = zip(*sentences, strict=True)
-    return _from_words(words, tags, path)
+        else:
+            words.append(cells[columns[0]].strip())
+            tags.append(cells[columns[1]].strip())
 
 
 def _from_words(sentences, tags, source):

@@ -44,6 +44,28 @@ def test_a_streamed_training_goes_on_without_bad_rows_and_tells_of_doubtful_ones
     assert "4 training examples with 2 labels: negative, positive" in outcome.err
 
 
+def test_bad_lines_of_entities_and_questions_are_listed_too(train, tmp_path):
+    path = tmp_path / "names.conll"
+    path.write_text("the O\nold B-PLACE\n\nriver\n\ntea B-FOOD\nis\n")
+    outcome = train(path, "--task", "tag")
+    assert outcome.status == 1
+    lines = [line.split(": expected")[0] for line in outcome.err.splitlines()]
+    assert [line.rpartition("/")[2] for line in lines[:2]] == ["names.conll:4", "names.conll:7"]
+    outcome = train(path, "--task", "tag", "--bad_rows", "skip")
+    assert outcome.status == 0, outcome.err
+    assert "names.conll: 2 bad rows, 1 good ones" in outcome.err
+
+    paragraph = {"context": "tea is good", "qas": [{"id": 1, "question": "what", "answers": []}]}
+    empty = {**paragraph, "context": " "}
+    path = tmp_path / "squad.json"
+    path.write_text(json.dumps({"data": [{"paragraphs": [paragraph, empty]}]}))
+    flags = ("--task", "answer", "--no_answer", "--overwrite")
+    assert "question 1: its context is empty" in train(path, *flags).err
+    outcome = train(path, *flags, "--bad_rows", "skip")
+    assert outcome.status == 0, outcome.err
+    assert "squad.json: 1 bad rows, 1 good ones" in outcome.err
+
+
 def test_a_part_of_the_data_is_held_out(train, tmp_path):
     path = tmp_path / "rows.jsonl"
     rows = [{"text": f"good {i}", "label": "xy"[i % 2]} for i in range(40)]

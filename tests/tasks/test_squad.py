@@ -75,7 +75,7 @@ def test_every_form_gives_the_same_questions(arguments):
 def test_an_empty_context_is_an_error_with_file_and_line(written):
     path = written(squad(context=" \n"))
     line = path.read_text().split("\n").index('       "id": "q1",') + 1
-    with pytest.raises(ValueError, match=rf"data.json, line {line}: question 'q1': .*is empty"):
+    with pytest.raises(ValueError, match=rf"data.json:{line}: question 'q1': .*is empty"):
         read_questions(path)
 
 
@@ -84,8 +84,18 @@ def test_a_number_may_be_the_id_of_a_question(written):
     contents["data"].insert(0, squad(id=77)["data"][0])
     path = written(contents)
     line = path.read_text().split("\n").index('       "id": 7,') + 1
-    with pytest.raises(ValueError, match=f"data.json, line {line}: question 7: .*is empty"):
+    with pytest.raises(ValueError, match=f"data.json:{line}: question 7: .*is empty"):
         read_questions(path)
+
+
+def test_bad_questions_can_be_left_out(written, caplog):
+    contents = squad(context="", id="bad")
+    contents["data"].append(squad(id="good")["data"][0])
+    path = written(contents)
+    (question,) = read_questions(path, bad_rows="skip")
+    assert question.place == "question 'good'"
+    assert "question 'bad': its context is empty" in caplog.text
+    assert "left out: 1" in caplog.text
 
 
 def test_an_empty_context_of_pairs_is_an_error_with_its_number():
@@ -98,9 +108,9 @@ WRONG = {
     "no data": ({"version": 1}, 'data.json: SQuAD has the key "data" here, with a list'),
     "no paragraphs": ({"data": [{"context": "a"}]}, r'data\[0\]: .*"paragraphs"'),
     "no qas": ({"data": [{"paragraphs": [{"context": "a"}]}]}, r'paragraphs\[0\]: .*"qas"'),
-    "no question": (squad(question=None), "line 10: question 'q1': .*\"question\""),
+    "no question": (squad(question=None), "data.json:10: question 'q1': .*\"question\""),
     "an answer without its place": (squad(answers=[{"text": "tea"}]), "'q1': an answer must be"),
-    "nothing": ({"data": []}, "has no questions"),
+    "nothing": ({"data": []}, "has no rows"),
 }
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from lingxi.data import BadRows, Report
 from lingxi.tasks.tagged_data import TaggedText, read_tagged, tagged
 
 CONLL = "John B-PER\nlives O\nin O\nNew B-LOC\nYork I-LOC\n. O\n\nHi O\n"
@@ -59,20 +60,37 @@ def test_lists_of_words_and_of_texts():
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.conll", "John B-PER\nlives\n", r"a\.conll, line 2: expected a word and its tag"),
-        ("a.conll", "\n", "has no sentences"),
-        ("a.jsonl", '{"text": "a"}\n', r"a\.jsonl, line 1: expected"),
-        ("a.jsonl", "nothing\n", r"a\.jsonl, line 1: expected"),
+        ("a.conll", "John B-PER\nlives\n", r"a\.conll:2: expected a word and its tag"),
+        ("a.conll", "\n", "has no rows"),
+        ("a.jsonl", '{"text": "a"}\n', r"a\.jsonl:1: expected"),
+        ("a.jsonl", "nothing\n", r"a\.jsonl:1: expected"),
         (
             "a.jsonl",
             '{"text": "ab", "entities": [{"start": 0, "end": 3, "label": "X"}]}',
-            r"line 1: the entity \(0, 3, 'X'\) lies outside",
+            r"a.jsonl:1: the entity \(0, 3, 'X'\) lies outside",
         ),
     ],
 )
 def test_errors_name_file_and_line(tmp_path, name, content, message):
     with pytest.raises(ValueError, match=message):
         read_tagged(write(tmp_path / name, content))
+
+
+def test_bad_lines_can_be_left_out_with_what_they_are_in(tmp_path, caplog):
+    lines = "John B-PER\nlives\n\nIn O\nRome B-LOC\n\nbad\n\nTea O\n"
+    path = write(tmp_path / "a.conll", lines)
+    with pytest.raises(BadRows, match=r"a\.conll:2: expected .*1 more bad rows"):
+        read_tagged(path)
+    examples = read_tagged(path, bad_rows="skip")
+    assert [example.text for example in examples] == ["In Rome", "Tea"]
+    assert "a.conll:2: expected a word and its tag" in caplog.text
+    good = '{"text": "In Rome", "entities": [{"start": 3, "end": 7, "label": "LOC"}]}'
+    cut = good.replace("7", "9")
+    report = Report(path)
+    path = write(tmp_path / "a.jsonl", "\n".join([cut, good, "{}", "[1]"]))
+    (example,) = read_tagged(path, bad_rows="skip", report=report)
+    assert example.entities == ((3, 7, "LOC"),)
+    assert [problem.line for problem in report.problems["bad"]] == [1, 3, 4]
 
 
 @pytest.mark.parametrize(
