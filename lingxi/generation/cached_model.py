@@ -110,6 +110,10 @@ class CachedModel:
         positions = ops.expand_dims(ops.arange(ops.shape(token_ids)[1]) + index, 0)  # [1, seq]
         steps = ops.shape(state["cache_positions"])[1] - ops.shape(state["prompt_ids"])[1]
         sees = ops.expand_dims(ops.arange(steps), 0) <= ops.reshape(positions, (-1, 1))
+        config = self.model.config
+        if getattr(config, "positions", "learned") == "learned" and hasattr(config, "max_length"):
+            # A guess behind the last position reads that one: nothing of it is kept.
+            positions = ops.minimum(positions, config.max_length - 1 - state["prompt_lengths"])
         return self._step(state, token_ids, positions, ops.expand_dims(sees, 0), index)
 
     def _step(self, state, token_ids, positions, sees, slot):

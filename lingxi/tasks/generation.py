@@ -16,6 +16,7 @@ from lingxi.text.strings import as_strings
 from lingxi.training import token_divergence
 
 STATIC_LENGTH = 128  # tokens that a file with static shapes reads, unless it is told
+BY_PROMPT = "prompt"  # a draft: what followed the same tokens before
 STEP_BUCKET = 32  # `max_tokens` is rounded up to a multiple, so that few graphs are traced
 
 
@@ -94,19 +95,38 @@ class GenerationTask(Task):
             raise ValueError(f"unknown options {unknown}; there are {sorted(known)}")
         return dataclasses.replace(self.decoding, **changes)
 
-    def decoder(self, options, stop=()):
-        """The decoder of `lingxi.generation` for `options`, made once."""
-        key = options, stop
+    def decoder(self, options, stop=(), draft=None):
+        """The decoder of `lingxi.generation` for `options`, made once.
+
+        Args:
+            draft: a task that guesses tokens, or `BY_PROMPT`.
+        """
+        key = options, stop, draft
         if key not in self._decoders:
             table = None
             if stop:
                 table = generation.stop_table(stop, self.output_tokenizer.token_bytes)
             unspelled = range(self.output_tokenizer.vocab_size, self.backbone.target_vocab_size)
             options = dataclasses.replace(options, banned=(*options.banned, *unspelled))
-            self._decoders[key] = generation.decoder(self.backbone, options, table)
+            if draft is None:
+                self._decoders[key] = generation.decoder(self.backbone, options, table)
+            else:
+                guessing = None if draft == BY_PROMPT else draft.backbone
+                self._decoders[key] = generation.SpeculativeDecoder(
+                    self.backbone, options, guessing, stop_table=table
+                )
         return self._decoders[key]
 
-    def make(self, batches, stop=None, seed=None, verbose="auto", description="", **changes):
+    def make(
+        self,
+        batches,
+        stop=None,
+        seed=None,
+        verbose="auto",
+        description="",
+        draft=None,
+        **changes,
+    ):
         """Decode tokenized inputs.
 
         Args:
@@ -115,6 +135,7 @@ class GenerationTask(Task):
             stop: strings at which an output ends, by default the task's.
             seed: of what is drawn; None draws another one every time.
             verbose, description: of the progress bar.
+            draft: as of `decoder`; batches then have one example each.
             changes: of `self.decoding`.
 
         Returns:
@@ -126,7 +147,7 @@ class GenerationTask(Task):
         if options.max_tokens == 0:
             empty = Generation("", 0.0, (), ())
             return [[empty] * options.num_results for _ in results]
-        graph = self._decode_graph(options, stop)
+        graph = self._decode_graph(options, stop, draft)
         *scalars, uniform = decode_arguments(options, batches.num_examples, seed)
         for step in progress(batches.num_batches, description, verbose):
             (inputs,), rows = batches[step], batches.rows[step]
@@ -146,17 +167,18 @@ class GenerationTask(Task):
         log_probs = tuple(made["log_probs"][:count].tolist())
         return Generation(text, float(made["score"]), tuple(token_ids), log_probs)
 
-    def _decode_graph(self, options, stop):
+    def _decode_graph(self, options, stop, draft=None):
         """One graph for all prompts, whatever their number and length."""
         options = traced_options(options)
-        key = options, stop
+        key = options, stop, draft
         if key not in self._decode_graphs:
-            decoder = self.decoder(options, stop)
+            decoder = self.decoder(options, stop, draft)
 
             def decode(inputs, *arguments):
                 with caches_in_place():
                     outputs = decoder(self.model_inputs(inputs), *arguments)
-                return {**outputs, "score": outputs.pop("scores")}
+                made = {name: outputs[name] for name in ("token_ids", "lengths", "log_probs")}
+                return {**made, "score": outputs["scores"]}
 
             self._decode_graphs[key] = tf.function(
                 decode, input_signature=self.decode_signature(options), autograph=False

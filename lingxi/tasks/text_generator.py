@@ -15,6 +15,7 @@ from lingxi.generation.decoder import log_probability
 from lingxi.tasks import language_data, text_data
 from lingxi.tasks.fine_tuning import LEARNING_RATE
 from lingxi.tasks.generation import (
+    BY_PROMPT,
     GenerationTask,
     bucketed,
     decode_arguments,
@@ -213,6 +214,7 @@ class TextGenerator(GenerationTask):
         seed=None,
         truncate=True,
         details=False,
+        draft=None,
         batch_size=None,
         verbose="auto",
         **options,
@@ -227,6 +229,10 @@ class TextGenerator(GenerationTask):
             truncate: cut prompts that are too long on the left, with a warning, instead of
                 raising a ValueError.
             details: `lingxi.tasks.Generation` objects instead of strings.
+            draft: guesses the next tokens, so that this model reads several at once: the same
+                texts by fewer of its steps, of greedy decoding, one prompt after the other. A
+                smaller `TextGenerator` of the same vocabulary; or "prompt": what followed the same
+                tokens before, for texts that repeat much, such as code.
             batch_size: prompts a step; prompts are grouped by length, the answers keep their order.
             verbose: a progress bar: True, False, or "auto" (for more than 20 batches).
             options: changes of `decoding`: `max_tokens`, `temperature`, `top_k`, `top_p`, `beams`,
@@ -242,14 +248,29 @@ class TextGenerator(GenerationTask):
         """
         one = isinstance(prompts, (str, bytes))
         chosen = self.decoding_options(**options)
+        if draft is not None:
+            self._check_draft(draft)
+            batch_size = 1
         inputs = self._prompts([prompts] if one else prompts, chosen.max_tokens, truncate)
         batches = bucketed(inputs, self._pad_id, batch_size)
-        answers = self.make(batches, stop, seed, verbose, "generate", **options)
+        answers = self.make(batches, stop, seed, verbose, "generate", draft, **options)
         if not details:
             answers = [[made.text for made in results] for results in answers]
         if chosen.num_results == 1:
             answers = [results[0] for results in answers]
         return answers[0] if one else answers
+
+    def _check_draft(self, draft):
+        if isinstance(draft, TextGenerator):
+            if draft.tokenizer.vocabulary != self.tokenizer.vocabulary:
+                raise ValueError("the draft has another vocabulary: it cannot guess these tokens")
+            if draft.max_length < self.max_length:
+                raise ValueError(
+                    f"the draft reads {draft.max_length} tokens, this generator {self.max_length}; "
+                    "make this one with max_length of the draft's"
+                )
+        elif draft != BY_PROMPT:
+            raise ValueError(f'draft must be a TextGenerator or "{BY_PROMPT}", got {draft!r}')
 
     def stream(self, prompt, stop=None, seed=None, truncate=True, **options):
         """The continuation of one prompt in pieces, as it is made; together they are `generate`'s.

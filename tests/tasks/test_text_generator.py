@@ -187,6 +187,33 @@ class TestGenerate:
         assert len(beams) == 3
         assert beams[0].score >= beams[1].score >= beams[2].score
 
+    @pytest.mark.parametrize("kind", ["prompt", "smaller"])
+    def test_a_draft_changes_no_text(self, trained, kind):
+        draft = kind
+        if kind == "smaller":
+            draft = new_generator(config={"num_layers": 1, "hidden_dim": 16})
+        prompts = ["the river is", "", "night " * 7]  # the last leaves no room for more guesses
+        options = {"max_tokens": 6, "stop": "g a"}
+        made = trained.generate(prompts, details=True, draft=draft, **options)
+        for found, wanted in zip(
+            made, trained.generate(prompts, details=True, **options), strict=True
+        ):
+            assert (found.text, found.token_ids) == (wanted.text, wanted.token_ids)
+            np.testing.assert_allclose(found.log_probs, wanted.log_probs, atol=1e-4)
+
+    def test_what_is_no_draft_is_an_error(self, generator):
+        small = new_generator(max_length=CONTEXT - 1)
+        with pytest.raises(ValueError, match="the draft reads 47 tokens, this generator 48"):
+            generator.generate("the", draft=small)
+        with pytest.raises(ValueError, match='must be a TextGenerator or "prompt", got 3'):
+            generator.generate("the", draft=3)
+        with pytest.raises(ValueError, match="greedy decoding without penalties"):
+            generator.generate("the", draft="prompt", temperature=1.0, max_tokens=4)
+        other = new_generator()
+        other.tokenizer = ByteBpeTokenizer(["<|endoftext|>", *byte_characters()], merges=[])
+        with pytest.raises(ValueError, match="another vocabulary"):
+            generator.generate("the", draft=other)
+
     def test_a_text_ends_before_a_stop_string(self, trained):
         free = trained.generate("the river", max_tokens=20)
         assert free.startswith(" is long and the")
