@@ -182,10 +182,11 @@ class Decoder:
 def log_probability(logits, token):
     """float32 `[batch, rows]`: of `token` `[batch, rows]` under `logits` `[batch, rows, vocab]`."""
     batch, rows, vocab_size = ops.shape(logits)
+    logits = logits - ops.max(logits, axis=-1, keepdims=True)  # keeps the digits of a sure token
     flat = ops.reshape(logits, (batch * rows, vocab_size))
     chosen = pick(flat, ops.reshape(token, (batch * rows, 1)))
     chosen = ops.reshape(chosen, (batch, rows))
-    return chosen - ops.logsumexp(logits, axis=-1)
+    return chosen - ops.log(ops.sum(ops.exp(logits), axis=-1))
 
 
 def _eos_ids(options, config):
