@@ -31,32 +31,30 @@ def main(folder, learning_rate, precision, seed):
     model = getattr(transformers, architecture).from_pretrained(folder / "model")
     train = batches.read(folder / "train.npz")
     start = time.perf_counter()
-    with autocast(precision):
-        fine_tune(model, train, learning_rate)
+    fine_tune(model, train, learning_rate, precision)
     seconds = time.perf_counter() - start
     model.eval()
-    with torch.inference_mode(), autocast(precision):
+    with torch.inference_mode():
         held_out = batches.read(folder / "held_out.npz")
-        logits = [logits_of(model, inputs).float().numpy() for inputs, _ in held_out]
+        logits = [logits_of(model, inputs, precision).numpy() for inputs, _ in held_out]
     np.savez(folder / "logits.npz", *logits, seconds=seconds)
 
 
-def autocast(precision):
-    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
-
-
-def logits_of(model, inputs):
-    """`[batch, …, classes]`; of a question answerer `[windows, 2, seq]`."""
-    outputs = model(**{NAMES[k]: torch.tensor(v).long() for k, v in inputs.items() if k in NAMES})
+def logits_of(model, inputs, precision):
+    """float32 `[batch, …, classes]`; of a question answerer `[windows, 2, seq]`."""
+    inputs_of_model = {NAMES[k]: torch.tensor(v).long() for k, v in inputs.items() if k in NAMES}
+    # Around one forward pass: until it is left, autocast keeps the weights that it has converted.
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        outputs = model(**inputs_of_model)
     if "can_answer" not in inputs:
-        return outputs.logits
+        return outputs.logits.float()
     allowed = torch.tensor(inputs["can_answer"])
     allowed[:, 0] = True  # there is no answer
-    both = torch.stack([outputs.start_logits, outputs.end_logits], 1)
+    both = torch.stack([outputs.start_logits, outputs.end_logits], 1).float()
     return both.masked_fill(~allowed.unsqueeze(1), LOWEST)
 
 
-def fine_tune(model, train, peak):
+def fine_tune(model, train, peak, precision):
     """AdamW, a linear rise over a tenth of the steps, then a linear fall, gradients of norm 1."""
     decayed, others = [], []
     for name, parameter in model.named_parameters():
@@ -71,7 +69,7 @@ def fine_tune(model, train, peak):
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
     model.train()
     for inputs, targets in train:
-        logits = logits_of(model, inputs).float()
+        logits = logits_of(model, inputs, precision)
         targets = torch.tensor(targets).long()
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
         optimizer.zero_grad()
