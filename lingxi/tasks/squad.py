@@ -33,13 +33,11 @@ class Question:
         question, context: the two texts.
         answers: `(text, start)` of each answer, in characters of the context; none where the
             context does not answer it.
-        place: where it comes from, for messages.
     """
 
     question: str
     context: str
     answers: tuple = ()
-    place: str = ""
 
 
 def read_questions(x, y=None, bad_rows="stop", report=None):
@@ -172,7 +170,7 @@ def _answers(answers, place):
 def _checked(question, context, answers, place):
     if not context.strip():
         raise ValueError(f"{place}: its context is empty; drop the question, or give it a text")
-    return Question(question, context, answers, place)
+    return Question(question, context, answers)
 
 
 # Repairing

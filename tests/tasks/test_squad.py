@@ -63,13 +63,13 @@ FORMS = {
     "columns": ([{"question": "q", "context": CONTEXT, "answers": answer(["tea"], [23])}],),
     "list of pairs": ([("q", CONTEXT)], [[("tea", 23)]]),
     "pair of lists": ((["q"], [CONTEXT]), [[answer("tea", 23)]]),
-    "questions": ([Question("q", CONTEXT, (("tea", 23),), "question 0")],),
+    "questions": ([Question("q", CONTEXT, (("tea", 23),))],),
 }
 
 
 @pytest.mark.parametrize("arguments", FORMS.values(), ids=FORMS)
 def test_every_form_gives_the_same_questions(arguments):
-    assert read_questions(*arguments) == [Question("q", CONTEXT, (("tea", 23),), "question 0")]
+    assert read_questions(*arguments) == [Question("q", CONTEXT, (("tea", 23),))]
 
 
 def test_an_empty_context_is_an_error_with_file_and_line(written):
@@ -90,10 +90,10 @@ def test_a_number_may_be_the_id_of_a_question(written):
 
 def test_bad_questions_can_be_left_out(written, caplog):
     contents = squad(context="", id="bad")
-    contents["data"].append(squad(id="good")["data"][0])
+    contents["data"].append(squad(question="good")["data"][0])
     path = written(contents)
     (question,) = read_questions(path, bad_rows="skip")
-    assert question.place == "question 'good'"
+    assert question.question == "good"
     assert "question 'bad': its context is empty" in caplog.text
     assert "left out: 1" in caplog.text
 
