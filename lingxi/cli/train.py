@@ -250,7 +250,7 @@ def _tensorboard(asked):
 def _check_flags():
     if FLAGS.processes > 1 and not FLAGS.distribute:
         raise app.UsageError("--processes needs --distribute=data_parallel or model_parallel")
-    if FLAGS.distribute and FLAGS.task in (*("fill", "tag", "generate"), *training_data.OF_PAIRS):
+    if FLAGS.distribute and FLAGS.task in ("fill", "tag", "generate", *training_data.OF_PAIRS):
         raise app.UsageError(f"--task={FLAGS.task} trains on TensorFlow alone: not by --distribute")
     if FLAGS.distribute and FLAGS.technique:
         raise app.UsageError("--technique changes steps on TensorFlow alone: not by --distribute")

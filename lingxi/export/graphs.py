@@ -58,18 +58,11 @@ class TFLiteGraph(PackedTokenizer):
         if options:
             raise ValueError(f"a TFLite file has no options, got {sorted(options)}")
         columns = self._columns(inputs, seed)
-        return stacked(
-            self._run_one({name: column[i : i + 1] for name, column in columns.items()})
-            for i in range(len(next(iter(columns.values()))))
-        )
+        return _one_by_one(self._run_one, columns)
 
     def score(self, inputs):
         """`log_probs` of given texts, where the task makes text."""
-        count = len(inputs["token_ids"])
-        return stacked(
-            self.runner("score")(**{name: column[i : i + 1] for name, column in inputs.items()})
-            for i in range(count)
-        )
+        return _one_by_one(lambda one: self.runner("score")(**one), inputs)
 
     def _run_one(self, inputs):
         """What the signature of the shortest length gives that holds one example."""
@@ -130,3 +123,11 @@ class TFLiteGraph(PackedTokenizer):
                 for details in (runner.get_input_details(), runner.get_output_details())
             )
         return described
+
+
+def _one_by_one(run, columns):
+    """What `run` gives for each example of arrays `[batch, …]`, put together."""
+    return stacked(
+        run({name: column[i : i + 1] for name, column in columns.items()})
+        for i in range(len(next(iter(columns.values()))))
+    )

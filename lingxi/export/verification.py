@@ -227,7 +227,7 @@ def perplexities(task, artifact, examples, made):
     given, is_token = task.scored({name: x.numpy() for name, x in inputs.items()}, made)
 
     def own(inputs):
-        return {"log_probs": task.log_probs(**inputs).numpy()}
+        return {"log_probs": task.log_probs_graph(**inputs).numpy()}
 
     def perplexity(score):
         parts = (

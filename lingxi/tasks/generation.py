@@ -1,6 +1,7 @@
 """What the tasks share that answer with text of their own making."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -69,6 +70,12 @@ class GenerationTask(Task):
             batch, length: None, or what is fixed; `length` is that of the inputs of `answers`.
         """
         raise NotImplementedError
+
+    @functools.cached_property
+    def log_probs_graph(self):
+        """`log_probs` as one graph for all numbers of texts and lengths."""
+        signature = list(self.scoring_signature().values())
+        return tf.function(self.log_probs, input_signature=signature, autograph=False)
 
     def scored(self, inputs, made):
         """What `log_probs` takes to score what was made.

@@ -1,7 +1,6 @@
 """What translation and summarization share: texts in, texts out, learned from pairs."""
 
 import dataclasses
-import functools
 import io
 
 import keras
@@ -307,7 +306,7 @@ class SequenceToSequence(GenerationTask):
         for index in progress(batches.num_batches, "score", verbose):
             inputs, labels = batches[index]
             is_real = labels != IGNORED
-            log_probs = self._log_probs_graph(
+            log_probs = self.log_probs_graph(
                 inputs["encoder_token_ids"],
                 inputs["encoder_padding_mask"],
                 np.where(is_real, labels, self.output_tokenizer.pad_id),
@@ -315,11 +314,6 @@ class SequenceToSequence(GenerationTask):
             for place, row in enumerate(batches.rows[index]):
                 scores[row] = log_probs[place, is_real[place]]
         return scores
-
-    @functools.cached_property
-    def _log_probs_graph(self):
-        signature = list(self.scoring_signature().values())
-        return tf.function(self.log_probs, input_signature=signature, autograph=False)
 
     def log_probs(self, token_ids, padding_mask, target_ids):
         """Of each of `target_ids` int32 `[batch, target]`, given the source and those before it."""

@@ -1,7 +1,6 @@
 """Text generation: a causal language model that continues, scores and compares texts."""
 
 import dataclasses
-import functools
 import math
 import warnings
 
@@ -430,7 +429,7 @@ class TextGenerator(GenerationTask):
         )
         for step in progress(batches.num_batches, "score", verbose):
             ((inputs,),) = (batches[step],)
-            log_probs = self._log_probs_graph(inputs["token_ids"]).numpy()
+            log_probs = self.log_probs_graph(inputs["token_ids"]).numpy()
             for place, which in enumerate(batches.rows[step]):
                 index, (start, end, first) = pieces[which]
                 offset = len(rows[index]) - 1 - counts[index]  # of the first token that counts
@@ -439,12 +438,6 @@ class TextGenerator(GenerationTask):
                     place, first - start : end - start
                 ]
         return results
-
-    @functools.cached_property
-    def _log_probs_graph(self):
-        return tf.function(
-            self.log_probs, input_signature=[self.scoring_signature()["token_ids"]], autograph=False
-        )
 
     def log_probs(self, token_ids):
         """int32 `[batch, seq]` to log-probabilities `[batch, seq - 1]` of all but the first."""
