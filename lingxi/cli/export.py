@@ -90,6 +90,12 @@ flags.DEFINE_list(
     "In place of --max_length: `N,N,…`, of which a TFLite file takes the shortest that fits.",
     flag_values=FLAGS,
 )
+flags.DEFINE_string(
+    "batch_size",
+    "1",
+    "Texts of a call of a TFLite file: a number, or any.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_list(
     "size",
     None,
@@ -147,6 +153,7 @@ _ONLY_FOR = {  # flag: for what
     "tensorflow_serving": ("saved_model",),
     "quantize": ("tflite",),
     "recipe": ("tflite",),
+    "batch_size": ("tflite",),
     "size": ("tflite",),
     "input": ("tflite", SWEEP),
     "lengths": ("tflite", SWEEP),
@@ -217,6 +224,8 @@ def _tflite(task, export, settings):
         if quantize is not None:
             raise app.UsageError("--recipe stands in place of --quantize; pass one of them")
         quantize = json.loads(pathlib.Path(FLAGS.recipe).read_text("utf-8"))
+    if FLAGS.batch_size != "any" and not FLAGS.batch_size.isdecimal():
+        raise app.UsageError(f"--batch_size is a number, or any; got {FLAGS.batch_size}")
     examples = None
     if FLAGS.data:
         examples, _ = labelled.read(FLAGS.data, task.verb, task.export_metadata(), FLAGS)
@@ -224,6 +233,7 @@ def _tflite(task, export, settings):
         task,
         FLAGS.output,
         quantize=quantize,
+        batch_size=None if FLAGS.batch_size == "any" else int(FLAGS.batch_size),
         size=FLAGS.size and [int(side) for side in FLAGS.size],
         examples=examples,
         min_agreement=FLAGS.min_agreement,

@@ -13,7 +13,7 @@ from ai_edge_litert.interpreter import (
     OpResolverType,
 )
 
-from lingxi.answers.batches import stacked
+from lingxi.answers.batches import BATCH_SIZE, stacked
 from lingxi.export.kernels import registerers
 from lingxi.export.packed_tokenizer import PackedTokenizer
 
@@ -28,6 +28,7 @@ class TFLiteGraph(PackedTokenizer):
         self.path = path if facts["input"] in ("ids", "mediapipe") else None  # of a tokenizer
         self.kernels = facts.get("kernels")
         self.shorter = facts.get("lengths", [])[:-1]  # than `serving_default`, in rising order
+        self.batch_size = facts.get("batch_size", 1)  # None: any
         self.interpreter = self.open(path, num_threads)
         self.runner = functools.cache(self.interpreter.get_signature_runner)
         self.runner("serving_default")
@@ -49,7 +50,7 @@ class TFLiteGraph(PackedTokenizer):
         return InterpreterWithCustomOps(registerers(self.kernels), **options)
 
     def run(self, texts, pairs=None, **options):
-        """A dict of arrays `[batch, …]` for texts `[batch]`, one after the other."""
+        """A dict of arrays `[batch, …]` for texts `[batch]`, as many at once as the file takes."""
         inputs = {"text": texts} if pairs is None else {"text": texts, "pair": pairs}
         return self.run_ids(inputs, **options)
 
@@ -57,21 +58,38 @@ class TFLiteGraph(PackedTokenizer):
         """The same for what a tokenizer gives."""
         if options:
             raise ValueError(f"a TFLite file has no options, got {sorted(options)}")
-        columns = self._columns(inputs, seed)
-        return _one_by_one(self._run_one, columns)
+        return self._in_batches(self._run_batch, self._columns(inputs, seed))
 
     def score(self, inputs):
         """`log_probs` of given texts, where the task makes text."""
-        return _one_by_one(lambda one: self.runner("score")(**one), inputs)
+        return self._in_batches(lambda batch: self.runner("score")(**batch), inputs)
 
-    def _run_one(self, inputs):
-        """What the signature of the shortest length gives that holds one example."""
+    def _in_batches(self, run, columns):
+        """What `run` gives for each batch of arrays `[examples, …]`, put together."""
+        size, count = self.batch_size or BATCH_SIZE, len(next(iter(columns.values())))
+        columns = self._filled(columns)
+        together = stacked(
+            run({name: column[start : start + size] for name, column in columns.items()})
+            for start in range(0, count, size)
+        )
+        return {name: values[:count] for name, values in together.items()}
+
+    def _filled(self, columns):
+        """Arrays `[examples, …]`, the last example again until they are whole batches."""
+        size = self.batch_size or 1
+        return {
+            name: np.concatenate([column, np.repeat(column[-1:], -len(column) % size, axis=0)])
+            for name, column in columns.items()
+        }
+
+    def _run_batch(self, inputs):
+        """What the signature of the shortest length gives that holds all examples."""
         if not self.shorter:
             return self.runner("serving_default")(**inputs)
         if self.takes_text:
-            count = self.runner("num_tokens")(**inputs)["num_tokens"][0]
+            count = self.runner("num_tokens")(**inputs)["num_tokens"].max()
         else:
-            count = inputs["padding_mask"].sum()
+            count = inputs["padding_mask"].sum(axis=1).max()
         length = next((length for length in self.shorter if length >= count), None)
         if length is None:
             return self.runner("serving_default")(**inputs)
@@ -100,7 +118,8 @@ class TFLiteGraph(PackedTokenizer):
         if "prefill" not in self.interpreter.get_signature_list():
             raise ValueError("this file has no steps; export it with stepwise=True")
         decode = self.interpreter.get_signature_runner("decode")
-        made = self.interpreter.get_signature_runner("prefill")(**self._columns(inputs, seed))
+        columns = self._filled(self._columns(inputs, seed))
+        made = self.interpreter.get_signature_runner("prefill")(**columns)
         count = 0
         while True:
             if not (searches and made["unfinished"]):
@@ -123,11 +142,3 @@ class TFLiteGraph(PackedTokenizer):
                 for details in (runner.get_input_details(), runner.get_output_details())
             )
         return described
-
-
-def _one_by_one(run, columns):
-    """What `run` gives for each example of arrays `[batch, …]`, put together."""
-    return stacked(
-        run({name: column[i : i + 1] for name, column in columns.items()})
-        for i in range(len(next(iter(columns.values()))))
-    )

@@ -40,6 +40,7 @@ def tflite(
     pairs=False,
     max_length=None,
     lengths=None,
+    batch_size=1,
     stepwise=False,
     size=None,
     examples=None,
@@ -86,6 +87,10 @@ def tflite(
             `length_32`, …, and the longest is `serving_default`; they share one copy of the
             weights. With `input="text"` a signature `num_tokens` tells how many a text has.
             `lingxi.export.load` takes the shortest that holds a text.
+        batch_size: texts of a call, which every `[1, …]` said here then is; None for any number, to
+            which the interpreter resizes the inputs. A loop of decoding reads all weights once for
+            the texts of a call. Accelerators want a number; MediaPipe takes one text.
+            `lingxi.export.load` makes batches of what it is given.
         stepwise: of a task that makes text, with `input="ids"`: two more signatures, for callers
             that stream, or whose hardware takes no loops. `prefill` takes the tokens, `decode`
             all outputs of the step before whose name begins with "state"; both give `unfinished`,
@@ -95,7 +100,7 @@ def tflite(
             `image_b` float32 `[1, height, width, 1]` from 0 to 1 and `size_a`, `size_b` int32
             `[1, 2]`, the height and width of the picture in the upper left of each, the rest being
             padding; and gives what a SavedModel gives. What is said above of texts (`input`,
-            `pairs`, `max_length`, `lengths`, `stepwise`) does not concern it.
+            `pairs`, `max_length`, `lengths`, `batch_size`, `stepwise`) does not concern it.
         examples: texts, or pairs of texts or pictures, to verify with, by default lingxi's own.
         min_agreement: least share of equal answers; by default 1 for float32, 0.98 for float16 and
             int8_weights, 0.9 for int8, 0.8 for int8_static and mixed recipes, and 0.7 for int4.
@@ -113,9 +118,9 @@ def tflite(
     card = model_card.make(task, card)
     gc.collect()  # TensorFlow's graphs of the export before hold each other
     if isinstance(task, FeatureMatcher):
-        if pairs or max_length is not None or lengths is not None or stepwise:
+        if pairs or max_length is not None or lengths is not None or stepwise or batch_size != 1:
             raise ValueError(
-                "pairs, max_length, lengths and stepwise are for texts, not for pictures"
+                "pairs, max_length, lengths, batch_size and stepwise are for texts, not pictures"
             )
         return _of_frames(task, path, quantize, size, examples, min_agreement, card)
     if isinstance(task, MultiTask):
@@ -133,6 +138,7 @@ def tflite(
             f"{type(task).__name__}"
         )
     pairs = task.check_pairs(pairs)
+    _check_batch_size(batch_size, input)
     if input == "mediapipe":
         mediapipe.check(task, pairs)
         examples = TEXTS if examples is None else list(examples)
@@ -152,9 +158,14 @@ def tflite(
 
     with atomic_path(path) as temporary:
         with _tokenizing_in_tflite(float32):
-            converted = _convert(float32, quantize, input, pairs, lengths, stepwise)
+            converted = _convert(float32, quantize, input, pairs, lengths, batch_size, stepwise)
         facts = metadata.describe(
-            task, quantize=quantize, input=input, pairs=pairs, max_length=max_length
+            task,
+            quantize=quantize,
+            input=input,
+            pairs=pairs,
+            max_length=max_length,
+            batch_size=batch_size,
         )
         if len(lengths) > 1:
             facts["lengths"] = lengths
@@ -250,19 +261,29 @@ def _checked_lengths(task, lengths, max_length, input, quantize):
     return lengths
 
 
-def _convert(task, quantize, input, pairs, lengths, stepwise):
+def _check_batch_size(batch_size, input):
+    is_number = isinstance(batch_size, int) and not isinstance(batch_size, bool)
+    if batch_size is not None and not (is_number and batch_size > 0):
+        raise ValueError(
+            f"batch_size must be a number of texts, or None for any number; got {batch_size!r}"
+        )
+    if input == "mediapipe" and batch_size != 1:
+        raise ValueError(f"MediaPipe takes one text a call: pass batch_size=1, got {batch_size}")
+
+
+def _convert(task, quantize, input, pairs, lengths, batch_size, stepwise):
     """The content of a file, in what the converter has of `quantize`."""
-    arguments = task.tflite_arguments()
+    arguments = task.tflite_arguments(batch_size)
     graphs = {}
     for length in lengths:
         name = "serving_default" if length == lengths[-1] else f"length_{length}"
-        graphs[name] = _graph(task, input, pairs, length, arguments)
+        graphs[name] = _graph(task, input, pairs, length, batch_size, arguments)
     if len(lengths) > 1 and input == "text":
-        graphs["num_tokens"] = _counting_graph(task, pairs, lengths[-1])
+        graphs["num_tokens"] = _counting_graph(task, pairs, lengths[-1], batch_size)
     if isinstance(task, GenerationTask):
-        graphs["score"] = _scoring_graph(task, lengths[-1])
+        graphs["score"] = _scoring_graph(task, lengths[-1], batch_size)
     if stepwise:
-        graphs |= task.stepwise(task.tokenized_signature(1, lengths[-1]) | arguments)
+        graphs |= task.stepwise(task.tokenized_signature(batch_size, lengths[-1]) | arguments)
 
     # The converter writes a file without weights unless a tf.Module tracks the variables.
     module = tf.Module()
@@ -279,14 +300,14 @@ def _convert(task, quantize, input, pairs, lengths, stepwise):
         return _converted(converter, quantize, input)
 
 
-def _graph(task, input, pairs, length, arguments):
+def _graph(task, input, pairs, length, batch_size, arguments):
     """From what a file takes, padded to `length`, to answers."""
     if input == "text":
-        signature = _texts(pairs)
+        signature = _texts(pairs, batch_size)
     elif input == "mediapipe":
         signature = mediapipe.signature(length)
     else:
-        signature = task.tokenized_signature(1, length)
+        signature = task.tokenized_signature(batch_size, length)
 
     def answers(**given):
         told = {name: given.pop(name) for name in arguments}
@@ -303,30 +324,30 @@ def _graph(task, input, pairs, length, arguments):
     return tf.function(answers, autograph=False).get_concrete_function(**signature, **arguments)
 
 
-def _scoring_graph(task, length):
+def _scoring_graph(task, length, batch_size):
     """From given texts, as tokens, to the log-probabilities of these."""
 
     def score(**given):
         return {"log_probs": task.log_probs(**given)}
 
     graph = tf.function(score, autograph=False)
-    return graph.get_concrete_function(**task.scoring_signature(1, length))
+    return graph.get_concrete_function(**task.scoring_signature(batch_size, length))
 
 
-def _counting_graph(task, pairs, length):
-    """From texts to how many tokens they have, at most `length`: int32 `[1]`."""
+def _counting_graph(task, pairs, length, batch_size):
+    """From texts to how many tokens they have, at most `length`: int32 `[batch]`."""
 
     def count(text, pair=None):
         inputs = task.tokenized(text, pair, length, "max_length")
         return {"num_tokens": tf.reduce_sum(tf.cast(inputs["padding_mask"], tf.int32), axis=1)}
 
-    return tf.function(count, autograph=False).get_concrete_function(**_texts(pairs))
+    return tf.function(count, autograph=False).get_concrete_function(**_texts(pairs, batch_size))
 
 
-def _texts(pairs):
+def _texts(pairs, batch_size):
     """The signature of raw texts."""
     names = ("text", "pair") if pairs else ("text",)
-    return {name: tf.TensorSpec([1], tf.string, name=name) for name in names}
+    return {name: tf.TensorSpec([batch_size], tf.string, name=name) for name in names}
 
 
 def _converted(converter, quantize, input):

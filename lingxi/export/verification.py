@@ -172,6 +172,7 @@ def _verify(task, artifact, examples, min_agreement):
     if not examples:
         raise ValueError("verification needs at least one example, got none")
 
+    signatures = artifact.graph.describe_signatures()  # before a call resizes an input
     exact = in_precision(task, "float32")
     expected = artifact.wanted(exact, examples)
     found = artifact.found(exact, examples)
@@ -207,7 +208,7 @@ def _verify(task, artifact, examples, min_agreement):
         size=size(path),
         latency=latencies([artifact.answers_to], examples)[0],
         task_latency=latencies([task.answers_to], examples)[0],
-        signatures=artifact.graph.describe_signatures(),
+        signatures=signatures,
         unit=artifact.unit,
         target=facts.get("target"),
         perplexity=perplexity,

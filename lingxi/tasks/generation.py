@@ -244,12 +244,12 @@ class GenerationTask(Task):
             scalars |= {"temperature": tf.float32, "top_p": tf.float32, "seed": tf.int32}
         return {name: tf.TensorSpec([], dtype, name) for name, dtype in scalars.items()}
 
-    def tflite_arguments(self):
-        """What a TFLite file takes besides the tokens of one text: numbers to draw by."""
+    def tflite_arguments(self, batch_size):
+        """What a TFLite file takes besides the tokens of its texts: numbers to draw by."""
         o = self.decoding
         if not o.temperature:
             return {}
-        return {"uniform": tf.TensorSpec([1, o.rows, o.max_tokens], tf.float32, "uniform")}
+        return {"uniform": tf.TensorSpec([batch_size, o.rows, o.max_tokens], tf.float32, "uniform")}
 
     def tflite_kernels(self):
         return (*super().tflite_kernels(), *self.output_tokenizer.tflite_text_out)

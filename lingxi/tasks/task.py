@@ -425,8 +425,8 @@ class Task(keras.Model):
         """What else `answers` takes: scalars that a caller of a SavedModel may choose."""
         return {}
 
-    def tflite_arguments(self):
-        """What else `answers` takes in a TFLite file."""
+    def tflite_arguments(self, batch_size):
+        """What else `answers` takes in a TFLite file of so many texts a call; None: any number."""
         return {}
 
     def tflite_kernels(self):

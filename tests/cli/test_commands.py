@@ -196,6 +196,7 @@ def test_predict_fails_in_one_line(lingxi, model, table, arguments, message):
             ("--format", "tflite", "--output", "a.tflite", "--quantize", "int8", "--input", "ids"),
             "TFLite int8",
         ),
+        (("--format", "tflite", "--output", "a.tflite", "--batch_size", "any"), "text bytes[-1]"),
     ],
 )
 def test_export(lingxi, model, tmp_path, flags, format):

@@ -100,6 +100,27 @@ def test_a_tflite_file_makes_the_texts_of_its_task(generator, decoding, tmp_path
     assert "".join(artifact.stream(PROMPTS[0])) == first[0].text
 
 
+@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize("decoding", ["drawn", "beams"])
+def test_a_tflite_file_reads_several_prompts_a_call(generator, decoding, batch_size, tmp_path):
+    """A seed gives other numbers to each prompt of a call: `export.tflite` compares them all."""
+    task, path = generator(decoding), tmp_path / "model.tflite"
+    report = lingxi.export.tflite(
+        task,
+        path,
+        input="ids",
+        max_length=12,
+        batch_size=batch_size,
+        stepwise=True,
+        examples=PROMPTS[:3],
+    )
+    assert report.agreement == 1.0
+    assert report.perplexity == pytest.approx(report.task_perplexity, rel=1e-4)
+    artifact = lingxi.export.load(path)
+    if decoding == "beams":
+        assert "".join(artifact.stream("the river")) == artifact.generate("the river")[0]
+
+
 @pytest.mark.parametrize("target", [None, "cpu"])
 def test_options_of_a_saved_model(generator, target, tmp_path):
     lingxi.export.saved_model(generator(), tmp_path / "model", target=target, examples=PROMPTS)
@@ -168,11 +189,15 @@ def test_a_text_ends_before_a_stop_string_in_every_format(generator, tmp_path):
     assert "".join(lingxi.export.load(tmp_path / "m.tflite").stream("the river")) == wanted
 
 
-@pytest.mark.parametrize("input", ["text", "ids"])
-def test_a_translator_in_tflite(translator, input, tmp_path):
+@pytest.mark.parametrize(
+    ("input", "batch_size"), [("text", 1), ("text", None), ("ids", 1), ("ids", 2)]
+)
+def test_a_translator_in_tflite(translator, input, batch_size, tmp_path):
     path = tmp_path / "model.tflite"
     texts = ["the bird sees", "tea", "a river drinks rice"]
-    report = lingxi.export.tflite(translator, path, input=input, max_length=12, examples=texts)
+    report = lingxi.export.tflite(
+        translator, path, input=input, max_length=12, batch_size=batch_size, examples=texts
+    )
     assert report.agreement == 1.0
     artifact = lingxi.export.load(path)
     assert artifact.translate(texts) == translator.translate(texts)

@@ -186,6 +186,7 @@ def test_the_file_is_also_an_archive(file, classifier, input):
         "input": input,
         "pairs": False,
         "max_length": 32,
+        "batch_size": 1,
         **({"kernels": kernels} if input == "text" else {}),
     }
     assert ("vocab.txt" in packed) == (input == "ids")
@@ -267,6 +268,37 @@ def test_lengths_share_the_weights(exported, classifier, quantize):
     assert three - one < 0.25 * bytes_of_weights + 40_000
 
 
+@pytest.mark.parametrize("input", INPUTS)
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_several_texts_a_call(exported, classifier, input, batch_size):
+    path, report = exported("tflite", input=input, batch_size=batch_size)
+    inputs, _ = report.signatures["serving_default"]
+    assert all(f"[{batch_size or -1}" in spec for spec in inputs.values())
+    artifact = export.load(path)
+    sizes, runner = [], artifact.graph.runner
+    artifact.graph.runner = lambda name: (
+        lambda **inputs: (
+            sizes.append(len(next(iter(inputs.values())))),
+            runner(name)(**inputs),
+        )[1]
+    )
+    for count in (1, 9):
+        np.testing.assert_allclose(
+            matrix(artifact.classify(TEXTS[:count])),
+            matrix(classifier.classify(TEXTS[:count])),
+            atol=1e-5,
+        )
+    assert sizes == ([1, 9] if batch_size is None else [4, 4, 4, 4])
+
+
+@pytest.mark.parametrize("input", INPUTS)
+def test_the_longest_text_of_a_call_chooses_the_length(exported, classifier, input):
+    path, _ = exported("tflite", input=input, lengths=LENGTHS, batch_size=2)
+    texts = ["good", "good " * 5, "good", "good " * 10, "good"]
+    found = matrix(export.load(path).classify(texts))
+    np.testing.assert_allclose(found, matrix(classifier.classify(texts)), atol=1e-5)
+
+
 def test_a_multi_label_task(tiny_classifier, tmp_path):
     task = tiny_classifier(("a", "b", "c"), multi_label=True)
     report = export.tflite(task, tmp_path / "model.tflite")
@@ -283,6 +315,8 @@ def test_a_multi_label_task(tiny_classifier, tmp_path):
         ("a.tflite", {"lengths": [8, 33]}, "from 3 to 32 .*got 33"),
         ("a.tflite", {"lengths": []}, "at least one number of tokens"),
         ("a.tflite", {"lengths": [8], "max_length": 16}, "in place of max_length"),
+        ("a.tflite", {"batch_size": 0}, "number of texts, or None for any number; got 0"),
+        ("a.tflite", {"input": "mediapipe", "batch_size": 2}, "one text a call"),
         ("a.tflite", {"input": "strings"}, "input must be one of .*got 'strings'"),
         ("a.tflite", {"max_length": 33}, "from 3 to 32 .*got 33"),
         ("a.tflite", {"max_length": 2}, "from 3 to 32 .*got 2"),
