@@ -14,7 +14,7 @@ from lingxi.export.artifact import versions
 from lingxi.export.precision import INT8_WEIGHTS, in_precision
 from lingxi.export.stored_weights import StoredWeights
 from lingxi.files import atomic_path
-from lingxi.layers import caches_in_place
+from lingxi.layers import decoding_by_tensorflow
 from lingxi.tasks.feature_matcher import FeatureMatcher
 from lingxi.tasks.generation import GenerationTask
 from lingxi.tasks.multi_task import MultiTask, over
@@ -238,7 +238,7 @@ class _Served(tf.Module):
         self.weights = weights.variables
 
         def answers(inputs, *told):
-            with weights.in_place(), caches_in_place():
+            with weights.in_place(), decoding_by_tensorflow():
                 return task.answers(inputs, **dict(*told))
 
         def score(**given):

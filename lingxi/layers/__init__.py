@@ -2,9 +2,9 @@
 
 from lingxi.layers.activation import get_activation
 from lingxi.layers.attention import MultiHeadAttention
-from lingxi.layers.cache import caches_in_place
 from lingxi.layers.conv_norm import ConvNorm
 from lingxi.layers.crf import LinearChainCrf
+from lingxi.layers.decoding import decoding_by_tensorflow
 from lingxi.layers.dense import Dense
 from lingxi.layers.embedding import (
     PositionEmbedding,
@@ -50,8 +50,8 @@ __all__ = [
     "SinusoidalPosition2D",
     "TokenEmbedding",
     "TransformerBlock",
-    "caches_in_place",
     "changed_embeddings",
+    "decoding_by_tensorflow",
     "dual_softmax",
     "expectation_2d",
     "get_activation",

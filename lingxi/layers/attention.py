@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from lingxi.layers.cache import written
+from lingxi.layers.decoding import written
 from lingxi.layers.dense import Dense
 
 

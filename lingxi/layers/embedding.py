@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from lingxi.layers.decoding import tied_product
+
 _CHANGE = contextvars.ContextVar("change", default=None)
 _LOOKUPS = contextvars.ContextVar("lookups", default=None)
 
@@ -70,8 +72,7 @@ class TokenEmbedding(keras.layers.Embedding):
         leading = ops.shape(inputs)[:-1]
         rows = ops.reshape(inputs, (-1, self.output_dim))  # [batch * seq, hidden]
         table = ops.cast(self.embeddings, self.compute_dtype)
-        logits = ops.matmul(rows, ops.transpose(table))
-        return ops.reshape(logits, (*leading, self.input_dim))
+        return ops.reshape(tied_product(rows, table), (*leading, self.input_dim))
 
 
 @keras.saving.register_keras_serializable(package="lingxi")

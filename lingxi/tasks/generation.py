@@ -10,7 +10,7 @@ from lingxi import generation
 from lingxi.answers.generation import Generation, before_stop, text_of
 from lingxi.answers.progress import progress
 from lingxi.generation import DecodingOptions
-from lingxi.layers import caches_in_place
+from lingxi.layers import decoding_by_tensorflow
 from lingxi.tasks import text_data
 from lingxi.tasks.task import Task
 from lingxi.text.strings import as_strings
@@ -182,7 +182,7 @@ class GenerationTask(Task):
             decoder = self.decoder(options, stop, draft)
 
             def decode(inputs, *arguments):
-                with caches_in_place():
+                with decoding_by_tensorflow():
                     outputs = decoder(self.model_inputs(inputs), *arguments)
                 made = {name: outputs[name] for name in ("token_ids", "lengths", "log_probs")}
                 return {**made, "score": outputs["scores"]}

@@ -1,12 +1,12 @@
-"""Keys and values are written into a cache at their place, by TensorFlow's graphs in place."""
+"""Caches written in place and products with the table of a head, in TensorFlow's own graphs."""
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from lingxi.layers import caches_in_place
-from lingxi.layers.cache import written
+from lingxi.layers import decoding_by_tensorflow
+from lingxi.layers.decoding import tied_product, written
 
 SHAPE = 2, 3, 5, 4  # batch, heads, key, head_dim
 BEFORE = np.arange(np.prod(SHAPE), dtype="float32").reshape(SHAPE)
@@ -32,7 +32,7 @@ def _in_graph(dtype):
 
     def write(cache, values, index):
         cache = tf.cast(cache, dtype) + tf.zeros([], dtype)  # else the array given is written to
-        with caches_in_place():
+        with decoding_by_tensorflow():
             return written(cache, tf.cast(values, dtype), index)
 
     specs = tf.TensorSpec(SHAPE, "float32"), tf.TensorSpec([2, 3, None, 4], "float32")
@@ -55,10 +55,28 @@ def test_a_new_cache_is_a_copy():
 
     @tf.function(autograph=False)
     def begin(cache, values):
-        with caches_in_place():
+        with decoding_by_tensorflow():
             return written(cache, values, 0)
 
     cache = tf.constant(BEFORE)
     after = begin(cache, tf.zeros([2, 3, 1, 4]))
     np.testing.assert_array_equal(cache, BEFORE)
     assert not after[:, :, 0].numpy().any()
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 9])
+def test_a_product_with_the_table_of_a_head(count):
+    generator = np.random.default_rng(count)
+    rows = generator.normal(size=(count, 5)).astype("float32")
+    table = generator.normal(size=(7, 5)).astype("float32")
+    found = tied_product(ops.convert_to_tensor(rows), ops.convert_to_tensor(table))
+    np.testing.assert_allclose(ops.convert_to_numpy(found), rows @ table.T, atol=1e-5)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, 5])])
+        def product(rows):
+            with decoding_by_tensorflow():
+                return tied_product(rows, tf.constant(table))
+
+        np.testing.assert_allclose(product(rows), rows @ table.T, atol=1e-5)
