@@ -80,10 +80,10 @@ class BeamSearch(Decoder):
     def _grown(self, state, logits):
         """The best continuations of all rows, `[batch, candidates, …]`."""
         log_probs = ops.log_softmax(logits)
-        scores = self.constrained(state, log_probs)
-        scores = scores + ops.expand_dims(state["scores"], 2)  # [batch, rows, vocab]
+        scores = self.constrained(state, log_probs)  # [batch, rows, vocab]
         count = min(self.candidates, self.vocab_size)
         scores, tokens = ops.top_k(scores, count)  # [batch, rows, count]
+        scores = scores + ops.expand_dims(state["scores"], 2)
         batch = ops.shape(scores)[0]
         scores, best = ops.top_k(ops.reshape(scores, (batch, -1)), self.candidates)
         token = pick(ops.reshape(ops.cast(tokens, "int32"), (batch, -1)), best)

@@ -177,13 +177,17 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def _split_heads(self, fused, parts):
         batch, length = ops.shape(fused)[:2]
+        if isinstance(length, int) and length == 1:  # a step of decoding: nothing to transpose
+            fused = ops.reshape(fused, (batch, parts, self.num_heads, 1, self.head_dim))
+            return tuple(ops.squeeze(part, 1) for part in ops.split(fused, parts, axis=1))
         fused = ops.reshape(fused, (batch, length, parts, self.num_heads, self.head_dim))
         fused = ops.transpose(fused, (2, 0, 3, 1, 4))  # [parts, batch, heads, length, head_dim]
         return tuple(ops.squeeze(part, 0) for part in ops.split(fused, parts, axis=0))
 
     def _merge_heads(self, mixed):
         batch, _, length, _ = ops.shape(mixed)
-        mixed = ops.transpose(mixed, (0, 2, 1, 3))  # [batch, query, heads, head_dim]
+        if not (isinstance(length, int) and length == 1):
+            mixed = ops.transpose(mixed, (0, 2, 1, 3))  # [batch, query, heads, head_dim]
         return ops.reshape(mixed, (batch, length, self.num_heads * self.head_dim))
 
     def _mask(self, scores, padding_mask, attention_mask, causal, window, cache_index):

@@ -35,8 +35,11 @@ def written(cache, values, index):
         index: place of the first, an int scalar; a number, in place of a tensor, begins a cache,
             which then is a copy always.
     """
-    if isinstance(index, int) or not _is_by_tensorflow():
+    if not _is_by_tensorflow():
         return ops.slice_update(cache, (0, 0, index, 0), values)
+    if isinstance(index, int):  # without XLA, by which TensorFlow would compile it first
+        behind = index + ops.shape(values)[2]
+        return ops.concatenate([cache[:, :, :index], values, cache[:, :, behind:]], axis=2)
     batch, heads, length, width = ops.shape(cache)
     count = ops.shape(values)[2]
     first = ops.expand_dims(ops.arange(batch * heads), 1) * length + index  # [batch * heads, 1]
