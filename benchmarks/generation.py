@@ -1,8 +1,11 @@
 """GPT-2 small makes 128 tokens from a prompt of 16, greedily: tokens a second, side by side.
 
+    python benchmarks/generation.py [--batch=8]
+
 Same random weights, same prompt, same tokens: `transformers`, CTranslate2 and KerasHub, compiled by
 XLA as it is by default, beside lingxi's SavedModel and TFLite files. Each side is a process of its
-own; their calls take turns.
+own; their calls take turns. The SavedModel's has TF_ONEDNN_ASSUME_FROZEN_WEIGHTS, as a server may
+that does nothing else: oneDNN then packs the weights once.
 """
 
 import json
@@ -24,7 +27,11 @@ from common import (
 PEERS = ["transformers", "ctranslate2 float32", "ctranslate2 int8", "keras_hub"]
 OURS = ["saved_model", "tflite float32", "tflite int8"]
 SIDE = flags.DEFINE_enum("side", None, PEERS + OURS, "internal: time this side")
-FOLDER = flags.DEFINE_string("folder", None, "internal: of the exported models")
+FOLDER = flags.DEFINE_string(
+    "folder",
+    None,
+    "of the exported models, which a later run finds there; by default a temporary one",
+)
 BATCH = flags.DEFINE_integer("batch", 1, "prompts at once")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "calls of each side")
 PROMPT, TOKENS = 16, 128
@@ -39,7 +46,8 @@ def main(_):
         return
     check_installed("ctranslate2", "keras_hub")
     print(describe_machine())
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = FOLDER.value or temporary
         sizes = export(folder)
         sides = PEERS + OURS
         arguments = f"--folder={folder}", f"--batch={BATCH.value}"
@@ -65,6 +73,7 @@ def main(_):
 
 def export(folder):
     """The same weights for all sides, into `folder`; bytes of the weights of our sides."""
+    import ctranslate2
     import keras
 
     import lingxi
@@ -82,27 +91,34 @@ def export(folder):
     )
     for weight in task.backbone.trainable_weights:  # so that the tokens are not all the same
         weight.assign(weight.value * 2.0)
-    task.save_preset(folder / "transformers")
-    few = ["The river"]
-    lingxi.export.saved_model(task, folder / "saved_model", examples=few)
-    for quantize, name in ((None, "float32"), ("int8", "int8")):
-        lingxi.export.tflite(
-            task,
-            folder / f"{name}.tflite",
-            quantize=quantize,
-            input="ids",
-            max_length=PROMPT,
-            batch_size=BATCH.value,
-            examples=few,
-            min_agreement=0.0,
-        )
-    import ctranslate2
-
-    for precision in ("float32", "int8"):
-        converter = ctranslate2.converters.TransformersConverter(str(folder / "transformers"))
-        converter.convert(str(folder / f"ctranslate2 {precision}"), quantization=precision)
     size = 4 * task.backbone.count_params()
-    return {"saved_model": size, "tflite float32": size, "tflite int8": size // 4}
+    sizes = {"saved_model": size, "tflite float32": size, "tflite int8": size // 4}
+
+    few = ["The river"]
+    if not (folder / "transformers").exists():
+        task.save_preset(folder / "transformers")
+    if not (folder / "saved_model").exists():
+        lingxi.export.saved_model(task, folder / "saved_model", examples=few)
+    for quantize, precision in ((None, "float32"), ("int8", "int8")):
+        if not tflite_file(folder, precision).exists():
+            lingxi.export.tflite(
+                task,
+                tflite_file(folder, precision),
+                quantize=quantize,
+                input="ids",
+                max_length=PROMPT,
+                batch_size=BATCH.value,
+                examples=few,
+                min_agreement=0.0,
+            )
+        if not (folder / f"ctranslate2 {precision}").exists():
+            converter = ctranslate2.converters.TransformersConverter(str(folder / "transformers"))
+            converter.convert(str(folder / f"ctranslate2 {precision}"), quantization=precision)
+    return sizes
+
+
+def tflite_file(folder, precision):
+    return pathlib.Path(folder) / f"{precision}, {BATCH.value} a call.tflite"
 
 
 def prompts():
@@ -167,6 +183,7 @@ def keras_hub_call():
 
 
 def saved_model_call():
+    os.environ["TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"] = "1"
     import tensorflow as tf
     import tensorflow_text  # noqa: F401  registers the tokenizer's operations
 
@@ -179,8 +196,8 @@ def saved_model_call():
 def tflite_call():
     from ai_edge_litert.interpreter import Interpreter
 
-    name = f"{SIDE.value.split()[1]}.tflite"
-    interpreter = Interpreter(os.path.join(FOLDER.value, name), num_threads=2)
+    path = tflite_file(FOLDER.value, SIDE.value.split()[1])
+    interpreter = Interpreter(str(path), num_threads=2)
     run = interpreter.get_signature_runner("serving_default")
     ids = prompts().astype("int32")
     mask = np.ones_like(ids, "bool")

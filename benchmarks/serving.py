@@ -2,8 +2,8 @@
 
     python benchmarks/serving.py [--sides=transformers,float32,tflite_int8,…]
 
-Same random weights, same token ids: milliseconds a call, batch 1 and 8 (TFLite: 1), the calls
-taking turns, each with all cores. `transformers` runs on PyTorch. "float32", "bfloat16_cpu" and so
+Same random weights, same token ids: milliseconds a call, batch 1 and 8, the calls taking turns,
+each with all cores. `transformers` runs on PyTorch. "float32", "bfloat16_cpu" and so
 on are SavedModels of a precision and a target; those for GPUs (XLA) only run if they are named.
 onnxruntime and OpenVINO run the ONNX file of `lingxi.export.onnx`, "onnxruntime_int8" what
 onnxruntime's own dynamic quantization makes of it. Needs `pip install onnx tf2onnx onnxruntime
@@ -22,6 +22,7 @@ from absl import app, flags
 from common import call_by_call, describe_machine, sst2, take_turns, timed
 
 import lingxi
+from lingxi.export.verification import size
 from lingxi.zoo import preset
 
 SAVED_MODELS = {  # side: options of the export
@@ -41,7 +42,11 @@ ALL = ["transformers", *SAVED_MODELS, *OTHERS, *TFLITE]
 ON_CPU = [side for side in ALL if not side.endswith("_gpu")]
 SIDES = flags.DEFINE_list("sides", ON_CPU, "what to measure, of " + ", ".join(ALL))
 SIDE = flags.DEFINE_enum("side", None, ALL, "internal: time this side")
-FOLDER = flags.DEFINE_string("folder", None, "internal: of the exported models")
+FOLDER = flags.DEFINE_string(
+    "folder",
+    None,
+    "of the exported models, which a later run finds there; by default a temporary one",
+)
 BATCH = flags.DEFINE_integer("batch", 1, "internal: texts a call")
 LENGTH = 128
 LIMITS = ("float32", "bfloat16")
@@ -54,24 +59,26 @@ def main(_):
         take_turns(CALLS[SIDE.value](ids))
         return
     print(describe_machine())
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = FOLDER.value or temporary
         reports = exports(pathlib.Path(folder))
         for batch in (1, 8):
-            sides = [side for side in SIDES.value if batch == 1 or side not in TFLITE]
             arguments = f"--folder={folder}", f"--batch={batch}"
-            costs = call_by_call(__file__, sides, *arguments, rounds=ROUNDS // batch + 6)
+            costs = call_by_call(__file__, SIDES.value, *arguments, rounds=ROUNDS // batch + 6)
             limits = (f"{1e3 * limit(batch, dtype):.1f} ms in {dtype}" for dtype in LIMITS)
             print(f"batch {batch}, limit {' and '.join(limits)}:")
+            first = SIDES.value[0]
             for side, cost in costs.items():
+                ratio = costs[first].seconds / cost.seconds
                 print(
-                    f"  {side:17} {cost.seconds * 1e3:7.1f} ms, {cost.memory / 1e6:.0f} MB", end=""
+                    f"  {side:17} {cost.seconds * 1e3:7.1f} ms, {cost.memory / 1e6:.0f} MB, "
+                    f"{ratio:.2f} times as fast as {first}",
+                    flush=True,
                 )
-                ratio = costs[sides[0]].seconds / cost.seconds
-                print(f", {ratio:.2f} times as fast as {sides[0]}")
     for side, report in reports.items():
         print(
-            f"{side}: {report.size / 1e6:.0f} MB, label agreement "
-            f"{report.label_agreement:.1%} on {report.num_examples} texts"
+            f"{side}: {report['size'] / 1e6:.0f} MB, label agreement {report['agreement']:.1%} "
+            f"on {report['num_examples']} texts"
         )
 
 
@@ -88,7 +95,7 @@ def limit(batch, dtype):
 
 
 def exports(folder):
-    """The same weights for all sides, into `folder`; `{side: report}`.
+    """The same weights for all sides, into `folder`; `{side: report}`, as in their cards.
 
     Each in a process of its own, whose memory is free again when the sides take turns.
     """
@@ -97,7 +104,8 @@ def exports(folder):
         sides.append("onnx")
     own_process = {"mp_context": multiprocessing.get_context("spawn"), "max_tasks_per_child": 1}
     with concurrent.futures.ProcessPoolExecutor(1, **own_process) as pool:
-        pool.submit(make, folder).result()
+        if not (folder / "transformers").exists():
+            pool.submit(make, folder).result()
         return {side: pool.submit(export, folder, side).result() for side in sides}
 
 
@@ -117,20 +125,29 @@ def make(folder):
 
 
 def export(folder, side):
-    """The report of one export of the saved classifier."""
-    classifier = lingxi.tasks.TextClassifier.from_preset(folder / "transformers")
-    options = {"examples": sst2("dev")[0][:200], "min_agreement": 0.0}
-    if side in SAVED_MODELS:
-        return lingxi.export.saved_model(classifier, folder / side, **SAVED_MODELS[side], **options)
-    if side in TFLITE:
-        path = folder / f"{side}.tflite"
-        return lingxi.export.tflite(classifier, path, TFLITE[side], input="ids", **options)
+    """The report of one export of the saved classifier, which is made unless it is there."""
+    path = artifact_path(folder, side)
+    if not path.exists():
+        classifier = lingxi.tasks.TextClassifier.from_preset(folder / "transformers")
+        options = {"examples": sst2("dev")[0][:200], "min_agreement": 0.0}
+        if side in SAVED_MODELS:
+            lingxi.export.saved_model(classifier, path, **SAVED_MODELS[side], **options)
+        elif side in TFLITE:
+            lingxi.export.tflite(
+                classifier, path, TFLITE[side], input="ids", batch_size=None, **options
+            )
+        else:
+            from onnxruntime.quantization import quantize_dynamic
 
-    from onnxruntime.quantization import quantize_dynamic
+            lingxi.export.onnx(classifier, path, **options)
+            quantize_dynamic(path, folder / "int8.onnx")
+    report = lingxi.export.load(path).metadata["card"]["verification"]
+    return {**report, "size": size(path)}
 
-    report = lingxi.export.onnx(classifier, folder / "float32.onnx", **options)
-    quantize_dynamic(folder / "float32.onnx", folder / "int8.onnx")
-    return report
+
+def artifact_path(folder, side):
+    suffix = {"onnx": ".onnx", **dict.fromkeys(TFLITE, ".tflite")}.get(side, "")
+    return pathlib.Path(folder) / f"{side}{suffix}"
 
 
 def spread_labels(classifier, texts):
@@ -170,8 +187,8 @@ def saved_model_call(ids):
 def tflite_call(ids):
     from ai_edge_litert.interpreter import Interpreter
 
-    path = os.path.join(FOLDER.value, f"{SIDE.value}.tflite")
-    run = Interpreter(path, num_threads=os.cpu_count()).get_signature_runner()
+    path = artifact_path(FOLDER.value, SIDE.value)
+    run = Interpreter(str(path), num_threads=os.cpu_count()).get_signature_runner()
     inputs = inputs_of(ids)
     return lambda: run(**inputs)
 
@@ -179,7 +196,7 @@ def tflite_call(ids):
 def onnxruntime_call(ids):
     import onnxruntime
 
-    name = "int8" if SIDE.value == "onnxruntime_int8" else "float32"
+    name = "int8" if SIDE.value == "onnxruntime_int8" else "onnx"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = os.cpu_count()
     session = onnxruntime.InferenceSession(os.path.join(FOLDER.value, f"{name}.onnx"), options)
@@ -191,7 +208,7 @@ def openvino_call(ids):
     import openvino
 
     options = {"INFERENCE_PRECISION_HINT": OPENVINO[SIDE.value], "PERFORMANCE_HINT": "LATENCY"}
-    path = os.path.join(FOLDER.value, "float32.onnx")
+    path = artifact_path(FOLDER.value, "onnx")
     model = openvino.Core().compile_model(path, "CPU", options)
     inputs = inputs_of(ids)
     return lambda: model(inputs)["probabilities"]

@@ -18,6 +18,7 @@ from lingxi.tasks.task import TOKENIZERS, refuse_of_default
 from lingxi.tasks.text_classifier import TextClassifier
 from lingxi.tasks.text_regressor import TextRegressor
 from lingxi.tasks.token_classifier import TokenClassifier
+from lingxi.training import Checkpoints, fit_resumably, run_seed
 from lingxi.training import layer_decay as rate_factors
 from lingxi.zoo import preset
 
@@ -102,6 +103,7 @@ class MultiTask(keras.Model):
         layer_decay=None,
         schedule=None,
         warmup=None,
+        resume=None,
         **kwargs,
     ):
         """Train on the raw data of several tasks, in batches of one task each.
@@ -125,6 +127,7 @@ class MultiTask(keras.Model):
             seed: of the order of tasks and examples.
             learning_rate, layer_decay, schedule, warmup: of the default optimizer, as in the `fit`
                 of a task.
+            resume: a directory to go on from after a failure, see `Task.fit`.
             epochs, kwargs: as in `keras.Model.fit`.
         """
         if not self._compiled_by_default:
@@ -134,6 +137,7 @@ class MultiTask(keras.Model):
                 "a MultiTask trains on one device: replicas would have batches of different tasks; "
                 "make it outside of the scope of a distribution strategy"
             )
+        seed = run_seed(resume, seed)
         temperature = _temperature(sampling)
         self._set_loss_weights(loss_weights)
         datasets = self._datasets(x, "train", batch_size, "shuffled", seed)
@@ -152,21 +156,17 @@ class MultiTask(keras.Model):
             self.compile(optimizer)
             self._compiled_by_default = True
         self._create_training_state()
-        mixed = tf.data.Dataset.choose_from_datasets(
-            _labelled({name: dataset.repeat() for name, dataset in datasets.items()}),
-            tf.data.Dataset.from_tensor_slices(
-                tasks_in_turn(num_batches, steps, epochs, temperature, seed)
-            ),
-            stop_on_empty_dataset=False,
-        )
-        return super().fit(
-            mixed.prefetch(2),
-            validation_data=validation_data,
-            epochs=epochs,
-            steps_per_epoch=steps,
-            shuffle=False,  # it is mixed already
-            **kwargs,
-        )
+        turns = tasks_in_turn(num_batches, steps, epochs, temperature, seed)
+        source = _source_in_turn(datasets, turns)
+        kwargs |= {
+            "validation_data": validation_data,
+            "epochs": epochs,
+            "steps_per_epoch": steps,
+            "shuffle": False,  # it is mixed already
+        }
+        if resume is None:
+            return super().fit(source.stream(0), **kwargs)
+        return fit_resumably(self, super().fit, source, Checkpoints.at(resume), seed, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
         """What the `evaluate` of each task gives, by its name: `{"names_f1": …, …}`.
@@ -454,6 +454,34 @@ def tasks_in_turn(num_batches, steps, epochs, temperature, seed=None):
     tasks = np.repeat(np.arange(len(counts)), counts)
     random = np.random.default_rng(seed)
     return np.concatenate([random.permutation(tasks) for _ in range(epochs)])
+
+
+def _source_in_turn(datasets, turns):
+    """The `text_data.Source` of the batches of several tasks.
+
+    Args:
+        datasets: `{name: dataset}`, batches of each task.
+        turns: from `tasks_in_turn`, of the names in their order.
+    """
+    names = sorted(datasets)
+    sources = [text_data.source_of_fit({"x": datasets[name]}, False, None) for name in names]
+
+    def stream(first):
+        taken = np.bincount(turns[:first], minlength=len(names))
+        own = {
+            name: source.stream(int(count))
+            for name, source, count in zip(names, sources, taken, strict=True)
+        }
+        rest = tf.data.Dataset.from_tensor_slices(turns[first:])
+        mixed = tf.data.Dataset.choose_from_datasets(
+            _labelled(own), rest, stop_on_empty_dataset=False
+        )
+        return mixed.prefetch(2)
+
+    def describe():
+        return {name: source.describe() for name, source in zip(names, sources, strict=True)}
+
+    return text_data.Source(None, stream, describe)
 
 
 def over(task, backbone, tokenizer):

@@ -92,9 +92,9 @@ def fit_resumably(
         "model": {name: _digest(value) for name, value in _plain(model.get_config()).items()},
         "data": source.describe(),
     }
-    technique = getattr(model, "technique", None)
-    if technique is not None:
-        settings["technique"] = keras.saving.serialize_keras_object(technique)
+    techniques = _techniques(model)
+    if techniques:
+        settings["technique"] = [keras.saving.serialize_keras_object(t) for t in techniques]
     optimizer = _plain(keras.saving.serialize_keras_object(model.optimizer))
     run = {"epochs": epochs, "settings": settings, "optimizer": optimizer}
     run = json.loads(json.dumps(run, default=repr))  # as it is read again
@@ -263,8 +263,9 @@ class ResumableCallbacks(keras.callbacks.CallbackList):
     def _variables(self):
         model = self.model
         groups = {"model": model.variables, "optimizer": model.optimizer.variables}
-        if getattr(model, "technique", None) is not None:
-            groups["technique"] = model.technique.variables
+        techniques = _techniques(model)
+        if techniques:
+            groups["technique"] = [v for technique in techniques for v in technique.variables]
         return {**groups, "metrics": model.metrics_variables}
 
     def _written(self):
@@ -331,6 +332,13 @@ class ResumableCallbacks(keras.callbacks.CallbackList):
             f"The checkpoint {newest.path} is whole: fit(…, resume=…) with the same arguments goes "
             "on from it."
         )
+
+
+def _techniques(model):
+    """Those of a task, or of the tasks that a model has."""
+    tasks = getattr(model, "tasks", {"": model}).values()
+    found = (getattr(task, "technique", None) for task in tasks)
+    return [technique for technique in found if technique is not None]
 
 
 def _start(checkpoints, run):

@@ -12,7 +12,7 @@ from lingxi import tasks
 from lingxi.tasks import MultiTask, QuestionAnswerer, TextClassifier, TextRegressor, TokenClassifier
 from lingxi.tasks.multi_task import tasks_in_turn
 from lingxi.text import WordPieceTokenizer
-from lingxi.training import AdamW, GradualUnfreezing
+from lingxi.training import AdamW, FreeLb, GradualUnfreezing
 from lingxi.zoo import Bert, BertConfig
 from tests.tasks.questions import toy_questions
 from tests.tasks.test_text_regressor import data as numbers
@@ -383,3 +383,46 @@ def test_a_saved_directory_says_what_it_is(new_multi, tmp_path):
         "model.safetensors",
         "vocab.txt",
     }
+
+
+class Dies(keras.callbacks.Callback):
+    """Raises at the end of a step, counted over all epochs."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.left = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if not self.left:
+            raise RuntimeError("the power went off")
+
+
+def test_a_training_that_died_goes_on_with_the_tasks_whose_turn_it_is(new_multi, toy, tmp_path):
+    data = learnable(toy, count=40)
+    data = {name: data[name] for name in ("sentiment", "names")}
+    data["sentiment"] = tuple(column[:64] for column in toy)
+
+    def fit(directory, *callbacks):
+        multi = new_multi(*data, dropout=0.1)
+        multi["names"].compile(technique=FreeLb(epsilon=0.6, step_size=0.2, steps=2, seed=1))
+        options = {"epochs": 3, "batch_size": 8, "sampling": 2.0, "verbose": 0}
+        history = multi.fit(data, resume=directory, callbacks=callbacks, **options)
+        return multi, history.history
+
+    whole, wanted = fit(tmp_path / "whole")
+    steps = int(whole.optimizer.iterations) // 3
+    with pytest.raises(RuntimeError, match="the power went off"):
+        fit(tmp_path / "broken", Dies(steps + 3))
+    multi, history = fit(tmp_path / "broken")
+    assert history == wanted
+    for got, value in zip(multi.variables, whole.variables, strict=True):
+        np.testing.assert_array_equal(got, value, err_msg=value.path)
+
+
+def test_a_training_of_other_data_does_not_go_on(new_multi, toy, tmp_path):
+    texts, labels = (column[:16] for column in toy)
+    options = {"batch_size": 8, "verbose": 0, "resume": tmp_path}
+    new_multi("sentiment").fit({"sentiment": (texts, labels)}, **options)
+    with pytest.raises(ValueError, match="those of another training"):
+        new_multi("sentiment").fit({"sentiment": (texts[::-1], labels)}, **options)
