@@ -53,7 +53,7 @@ def views(picture, seed, height, width, strength=1.0):
     return {"image_a": first, "image_b": second}, homography
 
 
-def batches_of_views(pictures, size, batch_size, strength=1.0, repeat=False, seed=None):
+def batches_of_views(pictures, size, batch_size, strength=1.0, repeat=False, seed=None, first=0):
     """A data set of `({"image_a", "image_b"}, homographies)`, made from single pictures.
 
     Args:
@@ -62,11 +62,13 @@ def batches_of_views(pictures, size, batch_size, strength=1.0, repeat=False, see
         repeat: without end, in a new order and by other homographies each time; else once, in
             order.
         seed: of all chance; None for another one each time the set is made.
+        first: number of the batch to begin with.
     """
     spec = (tf.TensorSpec([None, None, 1]), tf.TensorSpec([2], tf.int32))
 
     def examples():
-        for index, number in _order(len(pictures), repeat, seed):
+        order = _order(len(pictures), repeat, seed)
+        for index, number in itertools.islice(order, first * batch_size, None):
             yield read(pictures[index]), number
 
     def made(picture, number):
@@ -76,7 +78,7 @@ def batches_of_views(pictures, size, batch_size, strength=1.0, repeat=False, see
 
 
 def batches_of_pairs(
-    pairs, homographies, size, batch_size, stride=8, strength=0.0, repeat=False, seed=None
+    pairs, homographies, size, batch_size, stride=8, strength=0.0, repeat=False, seed=None, first=0
 ):
     """A data set of `({"image_a", "image_b", "mask_a", "mask_b"}, homographies)`.
 
@@ -94,14 +96,15 @@ def batches_of_pairs(
     spec = (picture, picture, tf.TensorSpec([3, 3]), tf.TensorSpec([2], tf.int32))
 
     def examples():
-        for index, number in _order(len(pairs), repeat, seed):
-            first, second = pairs[index]
-            yield read(first), read(second), homographies[index], number
+        order = _order(len(pairs), repeat, seed)
+        for index, number in itertools.islice(order, first * batch_size, None):
+            one, other = pairs[index]
+            yield read(one), read(other), homographies[index], number
 
-    def made(first, second, homography, number):
+    def made(one, other, homography, number):
         inputs, scalings = {}, {}
         lights = tf.unstack(tf.random.experimental.stateless_split(number, 2))
-        for name, image, light in zip("ab", (first, second), lights, strict=True):
+        for name, image, light in zip("ab", (one, other), lights, strict=True):
             if strength:
                 image = photometric(image, light, strength)
             frame, shown, scale = framed(image, *size)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -23,9 +24,10 @@ from lingxi.images.framing import (
     whole_cells,
 )
 from lingxi.layers.gather import pick
+from lingxi.tasks import text_data
 from lingxi.tasks.fine_tuning import chosen_schedule, default_optimizer
 from lingxi.tasks.task import refuse_of_default
-from lingxi.training import matching
+from lingxi.training import Checkpoints, fit_resumably, matching, run_seed
 from lingxi.zoo import Loftr, preset
 
 BATCH_SIZE = 8
@@ -154,6 +156,7 @@ class FeatureMatcher(keras.Model):
         learning_rate=LEARNING_RATE,
         schedule=None,
         warmup=None,
+        resume=None,
         **kwargs,
     ):
         """Learn from single pictures, or from pairs with known homographies.
@@ -171,10 +174,12 @@ class FeatureMatcher(keras.Model):
             seed: of all chance in the data.
             learning_rate: the peak of the default schedule.
             schedule, warmup: of the default optimizer, as in `lingxi.tasks.task.Task.fit`.
+            resume: a directory to go on from after a failure, as there.
             epochs, batch_size, kwargs: as in `keras.Model.fit`.
         """
         if not self._compiled_by_default:
             refuse_of_default(schedule=schedule, warmup=warmup)
+        seed = run_seed(resume, seed)
         data, steps = self._batches(x, y, size, batch_size, strength, seed, repeat=True)
         if validation_data is not None:
             x, y = validation_data if _is_supervised(validation_data) else (validation_data, None)
@@ -186,13 +191,17 @@ class FeatureMatcher(keras.Model):
             self.compile(default_optimizer(learning_rate, total, **chosen))
             self._compiled_by_default = True
         kwargs.setdefault("shuffle", False)  # the data are shuffled already
-        return super().fit(
-            data,
-            validation_data=validation_data,
-            epochs=epochs,
-            steps_per_epoch=steps_per_epoch or steps,
-            **kwargs,
-        )
+        kwargs |= {
+            "validation_data": validation_data,
+            "epochs": epochs,
+            "steps_per_epoch": steps_per_epoch or steps,
+        }
+        if resume is None:
+            return super().fit(data, **kwargs)
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        source = text_data.source_of_fit({"x": data}, False, seed)
+        return fit_resumably(self, super().fit, source, Checkpoints.at(resume), seed, **kwargs)
 
     def evaluate(
         self, x=None, y=None, batch_size=BATCH_SIZE, size=TRAINING_SIZE, strength=1.0, **kwargs
@@ -216,7 +225,7 @@ class FeatureMatcher(keras.Model):
             self._traced_size = tuple(size)
             self.train_function = self.test_function = None
         if y is None:
-            pictures = reading.files_in(x) if isinstance(x, (str, os.PathLike)) else list(x)
+            pictures = reading.files_in(x) if _is_path(x) else list(x)
             make = functools.partial(pairs.batches_of_views, pictures)
         else:
             pictures, y = checked_pairs(x), np.asarray(y, "float32")
@@ -230,8 +239,25 @@ class FeatureMatcher(keras.Model):
             strength = strength if repeat else 0.0
         if not pictures:
             raise ValueError("got no pictures; pass at least one")
-        data = make(size, batch_size, strength=strength, repeat=repeat, seed=seed)
-        return data, math.ceil(len(pictures) / batch_size)
+        steps = math.ceil(len(pictures) / batch_size)
+        make = functools.partial(
+            make, size, batch_size, strength=strength, repeat=repeat, seed=seed
+        )
+        data = make()
+        if repeat:
+
+            def describe():
+                each = pictures if y is None else itertools.chain(*pictures)
+                each = [os.fspath(p) if _is_path(p) else reading.read(p) for p in each]
+                return {
+                    "pictures": text_data.checksum([each, y]),
+                    "size": list(size),
+                    "batch_size": batch_size,
+                    "strength": strength,
+                }
+
+            data.source = text_data.Source(steps, lambda first: make(first=first), describe)
+        return data, steps
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """`coarse_loss + fine_loss` for homographies `y`; of a coarse model the first alone."""
@@ -246,7 +272,7 @@ class FeatureMatcher(keras.Model):
         if not self.backbone.config.num_fine_layers:
             return coarse
 
-        cells_a, is_match = _some(is_match, FINE_MATCHES)
+        cells_a, is_match = _some(is_match, FINE_MATCHES, self.optimizer.iterations)
         refined = self.backbone.refine(features, cells_a, pick(cells_b, cells_a), training=training)
         radius = self.backbone.config.window_radius
         offset, target = refined["offset"] / radius, pick(offsets, cells_a) / radius
@@ -614,10 +640,16 @@ def _in_pictures(answers, scales):
     return {**answers, **points}
 
 
-def _some(is_match, count):
+def _is_path(picture):
+    return isinstance(picture, (str, os.PathLike))
+
+
+def _some(is_match, count, step):
     """Up to `count` true matches of each pair, drawn by chance: their cells, and which are real."""
     count = min(count, is_match.shape[1])
-    draws = tf.where(is_match, tf.random.uniform(tf.shape(is_match), 0.5, 1.0), 0.0)
+    seed = tf.stack([tf.cast(step, tf.int32), 0])
+    chance = tf.random.stateless_uniform(tf.shape(is_match), seed, 0.5, 1.0)
+    draws = tf.where(is_match, chance, 0.0)
     chance, cells = tf.math.top_k(draws, count)
     return cells, chance > 0.0
 

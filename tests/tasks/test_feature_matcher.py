@@ -51,6 +51,32 @@ def same(a, b):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["views", "pairs"])
+def test_a_training_that_died_goes_on_to_the_bit(kind, tmp_path):
+    (one, other), homography = pair()
+    data = {
+        "views": ([picture(seed=seed) for seed in range(4)], None),
+        "pairs": ([(one, other), (other, one)] * 2, [homography, np.linalg.inv(homography)] * 2),
+    }[kind]
+
+    def dies(batch, logs):
+        if batch == 1 and len(matcher.history.epoch) == 1:
+            raise RuntimeError("the power went off")
+
+    def fit(matcher, name, *callbacks):
+        options = {"epochs": 2, "seed": 1, "resume": tmp_path / name, **SMALL}
+        return matcher.fit(*data, callbacks=callbacks, **options).history
+
+    whole, matcher = new_matcher(), new_matcher()
+    wanted = fit(whole, "whole")
+    with pytest.raises(RuntimeError, match="the power went off"):
+        fit(matcher, "broken", keras.callbacks.LambdaCallback(on_train_batch_end=dies))
+    matcher = new_matcher()
+    assert fit(matcher, "broken") == wanted
+    for got, value in zip(matcher.variables, whole.variables, strict=True):
+        np.testing.assert_array_equal(got, value, err_msg=value.path)
+
+
 def test_the_losses_fall_and_validation_has_every_metric(trained):
     _, history = trained
     assert history["loss"][-1] < 0.95 * history["loss"][0]
