@@ -1,11 +1,13 @@
 """Beam search: the most probable sequences, not only the most probable next token."""
 
+import numpy as np
 from keras import ops
 
 from lingxi.generation.decoder import Decoder
 from lingxi.layers.gather import pick
 
 LOW = -1e9
+GROUP = 64  # scores
 
 
 class BeamSearch(Decoder):
@@ -82,12 +84,12 @@ class BeamSearch(Decoder):
         log_probs = ops.log_softmax(logits)
         scores = self.constrained(state, log_probs)  # [batch, rows, vocab]
         count = min(self.candidates, self.vocab_size)
-        scores, tokens = ops.top_k(scores, count)  # [batch, rows, count]
+        scores, tokens = best_of_rows(scores, count)  # [batch, rows, count]
         scores = scores + ops.expand_dims(state["scores"], 2)
         batch = ops.shape(scores)[0]
-        scores, best = ops.top_k(ops.reshape(scores, (batch, -1)), self.candidates)
-        token = pick(ops.reshape(ops.cast(tokens, "int32"), (batch, -1)), best)
-        parent = ops.cast(best, "int32") // count  # [batch, candidates]
+        scores, places = ops.top_k(ops.reshape(scores, (batch, -1)), self.candidates)
+        token = pick(ops.reshape(tokens, (batch, -1)), places)
+        parent = ops.cast(places, "int32") // count  # [batch, candidates]
 
         flat = ops.reshape(log_probs, (batch, -1))
         log_prob = pick(flat, parent * self.vocab_size + token)
@@ -151,3 +153,27 @@ class BeamSearch(Decoder):
         worst = ops.min(state["finished_scores"], axis=1, keepdims=True)
         worst = ops.where(state["finished"], worst, LOW)
         return ops.any(best > worst, axis=1, keepdims=True)
+
+
+def best_of_rows(scores, count):
+    """`ops.top_k` of `[batch, rows, vocab]`: scores and int32 ids, `[batch, rows, count]`.
+
+    The best of a long row are among those groups of scores of which one score is the best: to find
+    these reads the row once, where a search for the best of all compares each with those so far.
+    """
+    batch, rows, vocab_size = ops.shape(scores)
+    if vocab_size < 8 * count * GROUP:
+        scores, ids = ops.top_k(scores, count)
+        return scores, ops.cast(ids, "int32")
+    padding = -vocab_size % GROUP
+    if padding:
+        lowest = np.finfo("float32").min
+        scores = ops.pad(scores, ((0, 0), (0, 0), (0, padding)), constant_values=lowest)
+    groups = ops.reshape(scores, (batch * rows, (vocab_size + padding) // GROUP, GROUP))
+    _, chosen = ops.top_k(ops.max(groups, axis=-1), count)  # [batch * rows, count]
+    chosen = ops.sort(ops.cast(chosen, "int32"), axis=-1)  # of equal scores the first id wins
+    among = ops.reshape(pick(groups, chosen), (batch * rows, count * GROUP))
+    scores, places = ops.top_k(among, count)
+    places = ops.cast(places, "int32")
+    ids = pick(chosen, places // GROUP) * GROUP + places % GROUP
+    return ops.reshape(scores, (batch, rows, count)), ops.reshape(ids, (batch, rows, count))

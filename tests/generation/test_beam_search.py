@@ -4,8 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from keras import ops
 
 from lingxi.generation import BeamSearch, Decoder, DecodingOptions
+from lingxi.generation.beam_search import best_of_rows
 from tests.generation.conftest import VOCAB, compiled, prompts, rows
 from tests.generation.test_decoder import logits_after
 
@@ -87,3 +89,17 @@ def test_beams_are_distinct_and_no_worse_than_greedy(model):
     assert all(a != b for a, b in itertools.combinations(found, 2))
     greedy = compiled(Decoder(model, DecodingOptions(max_tokens=6)))(inputs)
     assert made["scores"][0, 0] >= greedy["scores"][0, 0] - 1e-5
+
+
+@pytest.mark.parametrize("vocab_size", [40, 4096, 5003])
+@pytest.mark.parametrize("kinds", [3, 10**6])
+def test_the_best_of_long_rows_are_those_of_a_sort(vocab_size, kinds):
+    """With few kinds of scores many are equal: then the first ids win."""
+    generator = np.random.default_rng(vocab_size)
+    scores = generator.integers(kinds, size=(2, 3, vocab_size)).astype("float32")
+    scores[0, 0] = -1e30  # all are banned
+    values, ids = best_of_rows(ops.convert_to_tensor(scores), 8)
+    wanted = np.argsort(-scores, axis=-1, kind="stable")[:, :, :8]
+    np.testing.assert_array_equal(ops.convert_to_numpy(ids), wanted)
+    wanted = np.take_along_axis(scores, wanted, axis=-1)
+    np.testing.assert_array_equal(ops.convert_to_numpy(values), wanted)
