@@ -83,9 +83,9 @@ flags.DEFINE_integer(
 flags.DEFINE_integer("seed", None, "`N`, to draw the same random numbers again.", flag_values=FLAGS)
 flags.DEFINE_enum(
     "precision",
-    "float32",
-    ["float32", "mixed_bfloat16"],
-    "Number format of the computations.",
+    "auto",
+    ["auto", "float32", "mixed_bfloat16"],
+    "Number format of the computations; auto is mixed_bfloat16 where the machine multiplies in it.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -122,7 +122,7 @@ def examples():
 
 def new_task(**settings):
     """The task that is to learn, of `--preset`."""
-    from lingxi import tasks
+    from lingxi import tasks, training
 
     kinds = {
         "answer": tasks.QuestionAnswerer,
@@ -139,7 +139,7 @@ def new_task(**settings):
         FLAGS.preset,
         max_length=FLAGS.max_length,
         vocabulary=FLAGS.vocabulary,
-        dtype=FLAGS.precision,
+        dtype=training.fastest_precision() if FLAGS.precision == "auto" else FLAGS.precision,
         **settings,
     )
 

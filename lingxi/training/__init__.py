@@ -35,6 +35,7 @@ from lingxi.training.losses import (
 from lingxi.training.matching import HomographyAuc, MatchingScore, MatchPrecision
 from lingxi.training.mixing import Cutoff, Mixup
 from lingxi.training.perplexity import Perplexity
+from lingxi.training.precision import fastest_precision
 from lingxi.training.pruning import MagnitudePruning, importance, prune_heads, prune_units
 from lingxi.training.quantization_aware import quantization_aware
 from lingxi.training.r_drop import RDrop
@@ -99,6 +100,7 @@ __all__ = [
     "default_space",
     "distribute",
     "entity_report",
+    "fastest_precision",
     "fit_resumably",
     "importance",
     "is_first_process",

@@ -51,7 +51,7 @@ def test_help_of_a_command(lingxi, name):
 def test_help_shows_defaults_choices_and_what_is_required(lingxi):
     text = " ".join(lingxi("train", "--help").out.split())
     assert "--epochs=N Passes over the data, N. Default: 3." in text
-    assert "--precision=float32|mixed_bfloat16 Number format" in text
+    assert "--precision=auto|float32|mixed_bfloat16 Number format" in text
     assert "--output=DIR DIR to save the task in. Required." in text
     assert "logtostderr" not in text  # absl's own flags
 

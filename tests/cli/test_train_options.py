@@ -34,6 +34,20 @@ def test_schedule_technique_and_layer_decay_reach_the_training(trained, tmp_path
     assert named == {"schedule": "cosine", "warmup": 0.3, "layer_decay": 0.9}
 
 
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [((), "bfloat16"), (("--precision", "float32"), "float32")],
+)
+def test_it_trains_in_what_is_fast_here_unless_told(trained, monkeypatch, flags, dtype):
+    def fit(self, *data, **options):
+        assert self.backbone.compute_dtype == dtype and self.dtype == "float32"
+        raise ValueError("seen")
+
+    monkeypatch.setattr(training, "fastest_precision", lambda: "mixed_bfloat16")
+    monkeypatch.setattr("lingxi.tasks.TextClassifier.fit", fit)
+    assert "seen" in trained(*flags).err
+
+
 def test_every_schedule_and_technique_has_its_name():
     assert set(train.FLAGS["schedule"].parser.enum_values) == set(training.SCHEDULES)
     for name in train.TECHNIQUES.values():
