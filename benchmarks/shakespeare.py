@@ -87,7 +87,7 @@ def train_lingxi(train, validation):
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     start = time.perf_counter()
-    generator.compile(optimizer, steps_per_execution=50)
+    generator.compile(optimizer, steps_per_execution=50, jit_compile=True)
     generator.fit([train], batch_size=BATCH, steps_per_epoch=STEPS.value, seed=SEED, verbose=0)
     seconds = time.perf_counter() - start
     loss = generator.evaluate([validation], verbose=0, return_dict=True)["loss"]

@@ -163,6 +163,7 @@ class Task(keras.Model):
         schedule=None,
         warmup=None,
         technique=None,
+        jit_compile=None,
         resume=None,
         **kwargs,
     ):
@@ -189,13 +190,20 @@ class Task(keras.Model):
                 the default optimizer.
             warmup: share of all steps over which the rate rises, by default 0.1; or (an int) steps.
             technique: a `lingxi.training.Technique`, unless `compile` was called: it takes one too.
+            jit_compile: True to have XLA compile the steps, anew for every shape of a batch: faster
+                for small models and batches of one shape, as the blocks of a `TextGenerator` are;
+                unless `compile` was called, which takes it too.
             resume: a directory of this training, which may not exist yet; or
                 `lingxi.training.Checkpoints`, which say how often to write and what to keep.
             x, y, …: see the task.
         """
         if not self._compiled_by_default:
             refuse_of_default(
-                layer_decay=layer_decay, schedule=schedule, warmup=warmup, technique=technique
+                layer_decay=layer_decay,
+                schedule=schedule,
+                warmup=warmup,
+                technique=technique,
+                jit_compile=jit_compile,
             )
         seed = run_seed(resume, seed)
         order = "shuffled" if shuffle else "given"
@@ -215,7 +223,8 @@ class Task(keras.Model):
                 optimizer = self.default_optimizer(learning_rate, total, **chosen)
                 if layer_decay is not None:
                     optimizer.rate_factors = rate_factors(self, layer_decay)
-                self.compile(optimizer, technique=technique)
+                own = {} if jit_compile is None else {"jit_compile": jit_compile}
+                self.compile(optimizer, technique=technique, **own)
                 self._create_training_state()
             self._compiled_by_default = True
         kwargs |= {
@@ -550,8 +559,8 @@ def refuse_of_default(**arguments):
         "warmup": "lingxi.training.Warmup(schedule or rate, steps)",
     }
     for name, value in arguments.items():
-        if value is not None and name == "technique":
-            raise ValueError("this task was compiled: pass technique to `compile`, not to `fit`")
+        if value is not None and name in ("technique", "jit_compile"):
+            raise ValueError(f"this task was compiled: pass {name} to `compile`, not to `fit`")
         if value is not None:
             raise ValueError(
                 f"{name} is for the default optimizer; pass yours "

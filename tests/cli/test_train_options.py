@@ -27,11 +27,12 @@ def test_schedule_technique_and_layer_decay_reach_the_training(trained, tmp_path
 
     monkeypatch.setattr("lingxi.tasks.TextClassifier.fit", fit)
     trained(
-        *("--schedule", "cosine", "--warmup", 0.3, "--layer_decay", 0.9, "--technique", "r_drop")
+        *("--schedule", "cosine", "--warmup", 0.3, "--layer_decay", 0.9, "--technique", "r_drop"),
+        "--xla",
     )
     assert isinstance(seen.pop("technique"), training.RDrop)
-    named = {name: seen[name] for name in ("schedule", "warmup", "layer_decay")}
-    assert named == {"schedule": "cosine", "warmup": 0.3, "layer_decay": 0.9}
+    wanted = {"schedule": "cosine", "warmup": 0.3, "layer_decay": 0.9, "jit_compile": True}
+    assert {name: seen[name] for name in wanted} == wanted
 
 
 @pytest.mark.parametrize(

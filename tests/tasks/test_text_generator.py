@@ -105,6 +105,21 @@ class TestTraining:
             history["val_perplexity"], np.exp(history["val_loss"]), rtol=1e-4
         )
 
+    def test_xla_learns_the_same(self):
+        losses = []
+        for jit_compile in (None, True):
+            generator = new_generator()
+            options = {"epochs": 2, "block_size": 16, "batch_size": 4, "seed": 0, "verbose": 0}
+            history = generator.fit(
+                [TEXT[:300]], validation_data=[TEXT[:70]], jit_compile=jit_compile, **options
+            ).history
+            assert generator.jit_compile == bool(jit_compile)
+            losses.append(history["loss"] + history["val_loss"])
+        np.testing.assert_allclose(*losses, rtol=1e-4)
+        with pytest.raises(ValueError, match="pass jit_compile to `compile`"):
+            generator.compile()
+            generator.fit([TEXT[:300]], jit_compile=True, verbose=0)
+
     def test_steps_per_epoch_is_the_number_of_steps(self, trained):
         assert int(trained.optimizer.iterations) == 150
 
