@@ -157,7 +157,8 @@ class MultiTask(keras.Model):
             self._compiled_by_default = True
         self._create_training_state()
         turns = tasks_in_turn(num_batches, steps, epochs, temperature, seed)
-        source = _source_in_turn(datasets, turns)
+        mixture = {"sampling": temperature, "loss_weights": self._loss_weights}
+        source = _source_in_turn(datasets, turns, mixture)
         kwargs |= {
             "validation_data": validation_data,
             "epochs": epochs,
@@ -456,12 +457,13 @@ def tasks_in_turn(num_batches, steps, epochs, temperature, seed=None):
     return np.concatenate([random.permutation(tasks) for _ in range(epochs)])
 
 
-def _source_in_turn(datasets, turns):
+def _source_in_turn(datasets, turns, mixture):
     """The `text_data.Source` of the batches of several tasks.
 
     Args:
         datasets: `{name: dataset}`, batches of each task.
         turns: from `tasks_in_turn`, of the names in their order.
+        mixture: a dict for JSON of what made the turns.
     """
     names = sorted(datasets)
     sources = [text_data.source_of_fit({"x": datasets[name]}, False, None) for name in names]
@@ -479,7 +481,8 @@ def _source_in_turn(datasets, turns):
         return mixed.prefetch(2)
 
     def describe():
-        return {name: source.describe() for name, source in zip(names, sources, strict=True)}
+        tasks = {name: source.describe() for name, source in zip(names, sources, strict=True)}
+        return {"tasks": tasks, **mixture}
 
     return text_data.Source(None, stream, describe)
 

@@ -420,9 +420,12 @@ def test_a_training_that_died_goes_on_with_the_tasks_whose_turn_it_is(new_multi,
         np.testing.assert_array_equal(got, value, err_msg=value.path)
 
 
-def test_a_training_of_other_data_does_not_go_on(new_multi, toy, tmp_path):
+def test_another_training_does_not_go_on(new_multi, toy, tmp_path):
     texts, labels = (column[:16] for column in toy)
     options = {"batch_size": 8, "verbose": 0, "resume": tmp_path}
-    new_multi("sentiment").fit({"sentiment": (texts, labels)}, **options)
-    with pytest.raises(ValueError, match="those of another training"):
+    data = {"sentiment": (texts, labels)}
+    new_multi("sentiment").fit(data, **options)
+    with pytest.raises(ValueError, match="those of another training: .*data"):
         new_multi("sentiment").fit({"sentiment": (texts[::-1], labels)}, **options)
+    with pytest.raises(ValueError, match="those of another training: .*sampling"):
+        new_multi("sentiment").fit(data, sampling=2.0, **options)
