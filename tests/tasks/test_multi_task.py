@@ -15,6 +15,7 @@ from lingxi.text import WordPieceTokenizer
 from lingxi.training import AdamW, FreeLb, GradualUnfreezing
 from lingxi.zoo import Bert, BertConfig
 from tests.tasks.questions import toy_questions
+from tests.tasks.test_resume import Dies
 from tests.tasks.test_text_regressor import data as numbers
 from tests.tasks.test_token_classifier import examples as entities
 
@@ -383,19 +384,6 @@ def test_a_saved_directory_says_what_it_is(new_multi, tmp_path):
         "model.safetensors",
         "vocab.txt",
     }
-
-
-class Dies(keras.callbacks.Callback):
-    """Raises at the end of a step, counted over all epochs."""
-
-    def __init__(self, step):
-        super().__init__()
-        self.left = step
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if not self.left:
-            raise RuntimeError("the power went off")
 
 
 def test_a_training_that_died_goes_on_with_the_tasks_whose_turn_it_is(new_multi, toy, tmp_path):
