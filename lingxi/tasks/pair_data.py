@@ -24,8 +24,8 @@ def read_pairs(x, y=None, split="train"):
     Args:
         x: texts, with as many in `y`; a list of pairs; a tuple of the two; the path of a file with
             one source a line, with that of the targets in `y`; the path of one file with source
-            and target in the first two columns, between tabs; the name of a prepared TFDS data
-            set. A path that ends in ".gz" is unzipped.
+            and target in the first two columns, between tabs, blank lines left out; the name of a
+            prepared TFDS data set. A path that ends in ".gz" is unzipped.
         split: of a TFDS data set.
 
     Raises:
@@ -74,6 +74,8 @@ def _read_lines(path):
 def _read_columns(path):
     sources, targets = [], []
     for number, line in enumerate(_read_lines(path), start=1):
+        if not line.strip():
+            continue
         columns = line.split("\t")
         if len(columns) < 2:
             raise ValueError(

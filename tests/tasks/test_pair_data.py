@@ -55,6 +55,11 @@ def test_lines_of_windows(tmp_path):
     assert read_pairs(path) == (["a", "c"], ["b", "d"])
 
 
+def test_blank_lines_are_left_out(tmp_path):
+    path = write_lines(tmp_path / "pairs.tsv", ["a\tb", "", " ", "c\td"])
+    assert read_pairs(path) == (["a", "c"], ["b", "d"])
+
+
 def test_a_line_without_a_tab_is_named(tmp_path):
     path = write_lines(tmp_path / "pairs.tsv", ["a\tb", "only one"])
     with pytest.raises(ValueError, match=r"pairs\.tsv:2: .* got 'only one'"):
