@@ -79,6 +79,11 @@ class AdamW(keras.optimizers.AdamW):
         if _ON_TENSORFLOW and tf.distribute.has_strategy():
             grads = _of_all_replicas(grads)
         if not self.global_clipnorm or not self._fused():
+            if _ON_TENSORFLOW:  # Keras makes float32 of slices only if they are that already
+                grads = [
+                    g if g is None or g.dtype == "float32" else tf.convert_to_tensor(g)
+                    for g in grads
+                ]
             return super()._clip_gradients(grads)
         grads = [_without_duplicates(grad) for grad in grads]
         squares = [tf.nn.l2_loss(getattr(grad, "values", grad)) for grad in grads]

@@ -154,6 +154,20 @@ def test_half_precision_variables_fall_back_to_keras(dtype):
     np.testing.assert_array_equal(*values)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_sparse_gradients_in_half_precision_are_clipped_as_dense_ones(dtype):
+    values = tf.cast([[3.0, 4.0], [3.0, 4.0]], dtype)
+    sparse = tf.IndexedSlices(values, tf.constant([1, 1]), tf.constant([3, 2]))
+    found = []
+    for gradient in (sparse, tf.convert_to_tensor(sparse)):
+        table = keras.Variable(np.ones((3, 2)), dtype=dtype)
+        optimizer = AdamW(0.5, global_clipnorm=1.0, weight_decay=0.0, epsilon=1.0)
+        optimizer.apply([gradient], [table])
+        found.append(np.array(keras.ops.cast(table, "float32")))
+    np.testing.assert_array_equal(*found)
+    assert dtype == "bfloat16" or (found[0][1] < 1).all()  # 1 - beta_2 is 0 in bfloat16
+
+
 def test_training_equals_that_with_keras():
     weights = []
     x = np.random.default_rng(0).integers(0, 9, (64, 3))
