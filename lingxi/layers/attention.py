@@ -177,7 +177,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def _split_heads(self, fused, parts):
         batch, length = ops.shape(fused)[:2]
-        if isinstance(length, int) and length == 1:  # a step of decoding: nothing to transpose
+        if fused.shape[1] == 1:  # a step of decoding: nothing to transpose
             fused = ops.reshape(fused, (batch, parts, self.num_heads, 1, self.head_dim))
             return tuple(ops.squeeze(part, 1) for part in ops.split(fused, parts, axis=1))
         fused = ops.reshape(fused, (batch, length, parts, self.num_heads, self.head_dim))
@@ -186,7 +186,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def _merge_heads(self, mixed):
         batch, _, length, _ = ops.shape(mixed)
-        if not (isinstance(length, int) and length == 1):
+        if mixed.shape[2] != 1:
             mixed = ops.transpose(mixed, (0, 2, 1, 3))  # [batch, query, heads, head_dim]
         return ops.reshape(mixed, (batch, length, self.num_heads * self.head_dim))
 
