@@ -3,8 +3,11 @@
     python benchmarks/serving.py [--sides=transformers,float32,tflite_int8,…]
 
 Same random weights, same token ids: milliseconds a call, batch 1 and 8, the calls taking turns,
-each with all cores. `transformers` runs on PyTorch. "float32", "bfloat16_cpu" and so
-on are SavedModels of a precision and a target; those for GPUs (XLA) only run if they are named.
+each with all cores. `transformers` runs on PyTorch. "float32", "bfloat16_cpu" and so on are
+SavedModels of a precision and a target; those with a target only run if they are named (XLA for
+GPUs; constants for CPUs, which take 7 to 10 GB). Their processes have
+TF_ONEDNN_ASSUME_FROZEN_WEIGHTS, as a server may that only serves: oneDNN then packs the weights of
+a product once.
 onnxruntime and OpenVINO run the ONNX file of `lingxi.export.onnx`, "onnxruntime_int8" what
 onnxruntime's own dynamic quantization makes of it. Needs `pip install onnx tf2onnx onnxruntime
 openvino`. The limit is that of the products at the rate of one large product in PyTorch.
@@ -39,8 +42,8 @@ TFLITE = {"tflite": None, "tflite_int8": "int8"}
 OPENVINO = {"openvino": "f32", "openvino_bfloat16": "bf16"}
 OTHERS = ("onnxruntime", "onnxruntime_int8", *OPENVINO)
 ALL = ["transformers", *SAVED_MODELS, *OTHERS, *TFLITE]
-ON_CPU = [side for side in ALL if not side.endswith("_gpu")]
-SIDES = flags.DEFINE_list("sides", ON_CPU, "what to measure, of " + ", ".join(ALL))
+BY_DEFAULT = [side for side in ALL if "target" not in SAVED_MODELS.get(side, {})]
+SIDES = flags.DEFINE_list("sides", BY_DEFAULT, "what to measure, of " + ", ".join(ALL))
 SIDE = flags.DEFINE_enum("side", None, ALL, "internal: time this side")
 FOLDER = flags.DEFINE_string(
     "folder",
@@ -48,7 +51,7 @@ FOLDER = flags.DEFINE_string(
     "of the exported models, which a later run finds there; by default a temporary one",
 )
 BATCH = flags.DEFINE_integer("batch", 1, "internal: texts a call")
-LENGTH = 128
+LENGTH, BATCHES = 128, (1, 8)
 LIMITS = ("float32", "bfloat16")
 ROUNDS = 30  # of calls
 
@@ -62,7 +65,7 @@ def main(_):
     with tempfile.TemporaryDirectory() as temporary:
         folder = FOLDER.value or temporary
         reports = exports(pathlib.Path(folder))
-        for batch in (1, 8):
+        for batch in BATCHES:
             arguments = f"--folder={folder}", f"--batch={batch}"
             costs = call_by_call(__file__, SIDES.value, *arguments, rounds=ROUNDS // batch + 6)
             limits = (f"{1e3 * limit(batch, dtype):.1f} ms in {dtype}" for dtype in LIMITS)
@@ -99,14 +102,15 @@ def exports(folder):
 
     Each in a process of its own, whose memory is free again when the sides take turns.
     """
-    sides = [side for side in SIDES.value if side in SAVED_MODELS or side in TFLITE]
+    names = [side for side in SIDES.value if side in SAVED_MODELS]
+    names += [f"{side}_{batch}" for side in SIDES.value if side in TFLITE for batch in BATCHES]
     if set(OTHERS) & set(SIDES.value):
-        sides.append("onnx")
+        names.append("onnx")
     own_process = {"mp_context": multiprocessing.get_context("spawn"), "max_tasks_per_child": 1}
     with concurrent.futures.ProcessPoolExecutor(1, **own_process) as pool:
         if not (folder / "transformers").exists():
             pool.submit(make, folder).result()
-        return {side: pool.submit(export, folder, side).result() for side in sides}
+        return {name: pool.submit(export, folder, name).result() for name in names}
 
 
 def make(folder):
@@ -120,21 +124,25 @@ def make(folder):
         vocabulary=preset.resolve("minilm_l6_en_uncased") / "vocab.txt",
         max_length=LENGTH,
     )
+    for weight in classifier.backbone.weights:  # as trained: a runtime may leave out zeros
+        if weight.name in ("bias", "beta"):
+            weight.assign(keras.random.normal(weight.shape, stddev=0.02, seed=1))
     spread_labels(classifier, sst2("dev")[0][:64])
     classifier.save_preset(folder / "transformers")
 
 
-def export(folder, side):
+def export(folder, name):
     """The report of one export of the saved classifier, which is made unless it is there."""
-    path = artifact_path(folder, side)
+    path = artifact_path(folder, name)
     if not path.exists():
         classifier = lingxi.tasks.TextClassifier.from_preset(folder / "transformers")
         options = {"examples": sst2("dev")[0][:200], "min_agreement": 0.0}
-        if side in SAVED_MODELS:
-            lingxi.export.saved_model(classifier, path, **SAVED_MODELS[side], **options)
+        side, _, batch = name.rpartition("_")
+        if name in SAVED_MODELS:
+            lingxi.export.saved_model(classifier, path, **SAVED_MODELS[name], **options)
         elif side in TFLITE:
             lingxi.export.tflite(
-                classifier, path, TFLITE[side], input="ids", batch_size=None, **options
+                classifier, path, TFLITE[side], input="ids", batch_size=int(batch), **options
             )
         else:
             from onnxruntime.quantization import quantize_dynamic
@@ -145,9 +153,10 @@ def export(folder, side):
     return {**report, "size": size(path)}
 
 
-def artifact_path(folder, side):
-    suffix = {"onnx": ".onnx", **dict.fromkeys(TFLITE, ".tflite")}.get(side, "")
-    return pathlib.Path(folder) / f"{side}{suffix}"
+def artifact_path(folder, name):
+    if name == "onnx":
+        return pathlib.Path(folder) / "onnx.onnx"
+    return pathlib.Path(folder) / (name if name in SAVED_MODELS else f"{name}.tflite")
 
 
 def spread_labels(classifier, texts):
@@ -176,6 +185,7 @@ def transformers_call(ids):
 
 
 def saved_model_call(ids):
+    os.environ["TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"] = "1"
     import tensorflow as tf
     import tensorflow_text  # noqa: F401  registers the tokenizer's operations
 
@@ -187,7 +197,7 @@ def saved_model_call(ids):
 def tflite_call(ids):
     from ai_edge_litert.interpreter import Interpreter
 
-    path = artifact_path(FOLDER.value, SIDE.value)
+    path = artifact_path(FOLDER.value, f"{SIDE.value}_{BATCH.value}")
     run = Interpreter(str(path), num_threads=os.cpu_count()).get_signature_runner()
     inputs = inputs_of(ids)
     return lambda: run(**inputs)

@@ -1,4 +1,4 @@
-"""A character-level GPT on Shakespeare: wall time and validation loss beside PyTorch.
+"""A character-level GPT on Shakespeare: wall time, validation loss and speed beside PyTorch.
 
     python benchmarks/shakespeare.py [--steps=2000] [--turns=1]
 
@@ -6,7 +6,9 @@ nanoGPT's recipe for a CPU: 4 layers, 4 heads, width 128, context 64, 2,000 step
 AdamW from 1e-3 to 1e-4 by a cosine after 100 steps of warm-up, betas (0.9, 0.99), weight decay 0.1
 on matrices, clip norm 1, no dropout. The first 90 % of the text are for training, the rest for
 validation; the loss is the mean over all of its bytes. Time is that of the training alone, with
-its start and tracing, and the compilation of lingxi's steps by XLA; PyTorch runs as it is.
+its start and tracing, and the compilation of lingxi's steps by XLA; PyTorch runs as it is. Blocks a
+second are those of the second half of the steps, when all of that is over. `pytorch` is a model as
+nanoGPT's, `transformers` GPT2LMHeadModel in the same loop.
 """
 
 import json
@@ -20,7 +22,7 @@ STEPS = flags.DEFINE_integer("steps", 2000, "of training")
 TURNS = flags.DEFINE_integer(
     "turns", 1, "runs of each side, an odd number: that of the median time counts"
 )
-SIDES = ["pytorch", "lingxi"]
+SIDES = ["transformers", "pytorch", "lingxi"]
 SIDE = flags.DEFINE_enum("side", None, SIDES, "internal: train this side's model")
 
 LAYERS, HEADS, WIDTH, CONTEXT, BATCH = 4, 4, 128, 64, 12
@@ -33,13 +35,16 @@ def main(_):
     if SIDE.value:
         data = (DATA / "shakespeare" / "input.txt").read_text("utf-8")
         cut = int(0.9 * len(data))
-        train = {"pytorch": train_pytorch, "lingxi": train_lingxi}[SIDE.value]
+        train = train_lingxi if SIDE.value == "lingxi" else train_pytorch
         print(json.dumps([train(data[:cut], data[cut:])]))
         return
     print(describe_machine())
     results = by_turns(__file__, SIDES, f"--steps={STEPS.value}", turns=TURNS.value)
-    for side, (seconds, loss) in results.items():
-        print(f"{side:8} {seconds:6.1f} s, validation loss {loss:.4f}")
+    for side, (seconds, loss, rate) in results.items():
+        print(
+            f"{side:12} {seconds:6.1f} s, validation loss {loss:.4f}; {rate:.0f} blocks/s, "
+            f"{rate / results['transformers'][2]:.2f} of transformers"
+        )
 
 
 def learning_rate(step):
@@ -50,8 +55,15 @@ def learning_rate(step):
     return LOWEST + 0.5 * (1 + math.cos(math.pi * done)) * (PEAK - LOWEST)
 
 
+def steady_rate(start, times):
+    """Blocks a second in the second half of a training, from when its steps or groups ended."""
+    middle = len(times) // 2
+    share = (len(times) - middle) / len(times)
+    return BATCH * STEPS.value * share / (times[-1] - ([start, *times][middle]))
+
+
 def train_lingxi(train, validation):
-    """Seconds of the training and the validation loss."""
+    """Seconds of the training, the validation loss, blocks a second."""
     import keras
 
     from lingxi.tasks import TextGenerator
@@ -86,22 +98,98 @@ def train_lingxi(train, validation):
         schedule, beta_1=beta_1, beta_2=beta_2, weight_decay=DECAY, global_clipnorm=CLIP
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    ends = []
+    clock = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
+    )
     start = time.perf_counter()
     generator.compile(optimizer, steps_per_execution=50, jit_compile=True)
-    generator.fit([train], batch_size=BATCH, steps_per_epoch=STEPS.value, seed=SEED, verbose=0)
+    generator.fit(
+        [train],
+        batch_size=BATCH,
+        steps_per_epoch=STEPS.value,
+        seed=SEED,
+        callbacks=[clock],
+        verbose=0,
+    )
     seconds = time.perf_counter() - start
     loss = generator.evaluate([validation], verbose=0, return_dict=True)["loss"]
-    return seconds, loss
+    return seconds, loss, steady_rate(start, ends)
 
 
 def train_pytorch(train, validation):
-    """Seconds of the training and the validation loss."""
+    """Seconds of the training, the validation loss, blocks a second."""
     import numpy as np
     import torch
     from torch import nn
     from torch.nn import functional
 
+    def loss_of(inputs, targets, reduction="mean"):
+        logits = model(inputs).view(-1, VOCABULARY)
+        return functional.cross_entropy(logits, targets.reshape(-1), reduction=reduction)
+
     torch.manual_seed(SEED)
+    start = time.perf_counter()
+    ids = torch.tensor(np.frombuffer(train.encode(), np.uint8).astype("int64"))
+    model = transformers_model() if SIDE.value == "transformers" else nanogpt_model()
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}],
+        betas=BETAS,
+        fused=True,
+    )
+    ends = []
+    for step in range(STEPS.value):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step)
+        places = torch.randint(len(ids) - CONTEXT, (BATCH, 1)) + torch.arange(CONTEXT)
+        loss = loss_of(ids[places], ids[places + 1])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+        ends.append(time.perf_counter())
+    seconds = time.perf_counter() - start
+
+    ids = torch.tensor([256, *validation.encode(), 256])
+    total = 0.0
+    with torch.no_grad():
+        for place in range(0, len(ids) - 1, CONTEXT):
+            block = ids[place : place + CONTEXT + 1]
+            total += loss_of(block[None, :-1], block[None, 1:], "sum").item()
+    return seconds, total / (len(ids) - 1), steady_rate(start, ends)
+
+
+def transformers_model():
+    """A function from ids to logits, with the parameters of a GPT-2 of this size."""
+    import torch
+    import transformers
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            config = transformers.GPT2Config(
+                vocab_size=VOCABULARY,
+                n_positions=CONTEXT,
+                n_embd=WIDTH,
+                n_layer=LAYERS,
+                n_head=HEADS,
+                **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
+            )
+            self.gpt = transformers.GPT2LMHeadModel(config)
+
+        def forward(self, ids):
+            return self.gpt(ids, use_cache=False).logits
+
+    return Model()
+
+
+def nanogpt_model():
+    """The same, as nanoGPT has it."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
 
     class Block(nn.Module):
         def __init__(self):
@@ -139,38 +227,7 @@ def train_pytorch(train, validation):
             x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1]))
             return self.norm(self.blocks(x)) @ self.tokens.weight.T
 
-    def loss_of(inputs, targets, reduction="mean"):
-        logits = model(inputs).view(-1, VOCABULARY)
-        return functional.cross_entropy(logits, targets.reshape(-1), reduction=reduction)
-
-    start = time.perf_counter()
-    ids = torch.tensor(np.frombuffer(train.encode(), np.uint8).astype("int64"))
-    model = Model()
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}],
-        betas=BETAS,
-        fused=True,
-    )
-    for step in range(STEPS.value):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step)
-        places = torch.randint(len(ids) - CONTEXT, (BATCH, 1)) + torch.arange(CONTEXT)
-        loss = loss_of(ids[places], ids[places + 1])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-    seconds = time.perf_counter() - start
-
-    ids = torch.tensor([256, *validation.encode(), 256])
-    total = 0.0
-    with torch.no_grad():
-        for place in range(0, len(ids) - 1, CONTEXT):
-            block = ids[place : place + CONTEXT + 1]
-            total += loss_of(block[None, :-1], block[None, 1:], "sum").item()
-    return seconds, total / (len(ids) - 1)
+    return Model()
 
 
 if __name__ == "__main__":

@@ -143,16 +143,20 @@ class MultiHeadAttention(keras.layers.Layer):
             if num_positions is not None:
                 query = query[:, :, :num_positions]
 
-        # softmax(Q Kᵀ / √d + mask) V. The mask selects: added, TensorFlow would fuse it with the
-        # product and the scale into an operation that takes seconds for a causal mask.
+        # softmax(Q Kᵀ / √d + mask) V. A mask of keys is added: TensorFlow fuses it with the
+        # product, and in TFLite XNNPACK runs it, which cannot select. One of queries and keys
+        # selects: fused, a causal one takes TensorFlow seconds.
         if self.scale != 1.0:
             query = query * self.scale
         scores = ops.matmul(query, ops.swapaxes(key, -1, -2))  # [batch, heads, query, key]
         mask = self._mask(scores, padding_mask, attention_mask, causal, window, cache_index)
         if position_bias is not None:
             scores = scores + ops.cast(position_bias, scores.dtype)
-        if mask is not None:
-            scores = ops.where(mask, scores, ops.cast(_lowest(scores.dtype), scores.dtype))
+        lowest = _lowest(scores.dtype)
+        if causal or attention_mask is not None:
+            scores = ops.where(mask, scores, ops.cast(lowest, scores.dtype))
+        elif mask is not None:
+            scores = scores + ops.cast(ops.where(mask, 0.0, lowest), scores.dtype)
         weights = ops.softmax(scores, axis=-1)
         mixed = ops.matmul(self.weights_dropout(weights, training=training), value)
         outputs = self.output_dense(self._merge_heads(mixed))

@@ -12,6 +12,7 @@ from keras import ops
 
 from lingxi.answers.batches import split_pairs
 from lingxi.layers import Dense, LayerNorm, get_activation
+from lingxi.layers.gather import pick
 from lingxi.tasks import language_data, text_data
 from lingxi.tasks.fine_tuning import LEARNING_RATE
 from lingxi.tasks.masking import Masking, examples, with_masks
@@ -145,7 +146,7 @@ class MaskedLanguageModel(Task):
         outputs = self.backbone({n: inputs[n] for n in names if n in inputs}, training=training)
         x = outputs["sequence_output"]  # [batch, seq, hidden]
         if positions is not None:
-            x = tf.gather(x, positions, batch_dims=1)  # [batch, masked, hidden]
+            x = pick(x, positions)  # [batch, masked, hidden]
         tokens = self._logits(x)
         if not self.next_sentence:
             return tokens

@@ -194,8 +194,14 @@ class TextGenerator(GenerationTask):
             x, self.tokenizer, block_size, batch_size, shuffle, repeat, seed
         )
 
-    def test_step(self, data):
-        """As in Keras, but the mean is over tokens: the last block may be filled up."""
+    def test_step(self, *batch):
+        """As in Keras, but on TensorFlow the mean is over tokens: the last block may be filled up.
+
+        On JAX it is over blocks, in the "loss" alone.
+        """
+        if keras.backend.backend() == "jax":
+            return super().test_step(*batch)
+        (data,) = batch
         inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         logits = self(inputs, training=False)
         loss = self.compute_loss(inputs, targets, logits, sample_weight, training=False)

@@ -110,12 +110,19 @@ class TagScheme:
             row_ids: int32 `[n]`, the number of the text of each.
         """
         new_row = (tf.range(tf.size(row_ids)) == 0) | (row_ids != _before(row_ids, tf.concat))
-        return self._starts(tag_ids, new_row, tf.gather, tf.concat)
+        return self.starts(tag_ids, new_row, tf.gather, tf.concat)
 
     def _starts_of_one(self, tag_ids):
-        return self._starts(tag_ids, np.arange(len(tag_ids)) == 0, np.take, np.concatenate)
+        return self.starts(tag_ids, np.arange(len(tag_ids)) == 0, np.take, np.concatenate)
 
-    def _starts(self, tag_ids, is_first, take, concat):
+    def starts(self, tag_ids, is_first, take, concat):
+        """bool `[n]`: whether an entity starts at each tag.
+
+        Args:
+            tag_ids: int32 `[n]`, the tags of several texts, one text after the other.
+            is_first: bool `[n]`, whether each is the first of its text.
+            take, concat: what indexes and concatenates them: NumPy, TensorFlow or `keras.ops`.
+        """
         types = take(self.type_ids, tag_ids)
         begins = take(self.begins, tag_ids)
         ended = _before(take(self.ends, tag_ids), concat)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from lingxi.text.tags import TagScheme
 from lingxi.training.losses import IGNORED
@@ -14,8 +14,7 @@ class EntityScores(keras.metrics.Metric):
     """Precision, recall and F1 of whole entities, over all types together.
 
     An entity is found if one of the same type is predicted from its first to its last word. What
-    is an entity is said by `lingxi.text.tags.TagScheme`; the numbers are those of seqeval. On the
-    TensorFlow backend.
+    is an entity is said by `lingxi.text.tags.TagScheme`; the numbers are those of seqeval.
 
     `result` is a dict: `fit` logs "precision", "recall" and "f1" and, of validation data,
     "val_f1" and so on.
@@ -40,48 +39,54 @@ class EntityScores(keras.metrics.Metric):
             y_pred: `[batch, seq, tags]`, of which the greatest is the predicted tag.
             sample_weight: `[batch]` or `[batch, seq]`: an entity weighs what its first word does.
         """
-        labels = tf.cast(y_true, tf.int32)
-        is_word = labels != IGNORED
-        rows = tf.cast(tf.where(is_word)[:, 0], tf.int32)
-        gold = tf.boolean_mask(labels, is_word)
-        predicted = tf.boolean_mask(tf.argmax(y_pred, axis=-1, output_type=tf.int32), is_word)
-        gold_types, gold_ends = self._entities(gold, rows)
-        types, ends = self._entities(predicted, rows)
-
-        weights = tf.ones_like(gold, tf.float32)
+        batch, seq = ops.shape(y_true)
+        count = batch * seq
+        labels = ops.reshape(ops.cast(y_true, "int32"), (count,))
+        predicted = ops.reshape(ops.cast(ops.argmax(y_pred, axis=-1), "int32"), (count,))
+        weights = ops.ones((batch, seq))
         if sample_weight is not None:
-            sample_weight = tf.cast(sample_weight, tf.float32)
-            if sample_weight.shape.rank == 1:
-                sample_weight = tf.expand_dims(sample_weight, 1)
-            weights = tf.boolean_mask(tf.broadcast_to(sample_weight, tf.shape(labels)), is_word)
+            sample_weight = ops.cast(sample_weight, "float32")
+            if len(sample_weight.shape) == 1:
+                sample_weight = ops.expand_dims(sample_weight, 1)
+            weights = weights * sample_weight
+        rows = ops.repeat(ops.arange(batch), seq)
 
-        def count(variable, is_counted):
-            variable.assign_add(tf.reduce_sum(tf.where(is_counted, weights, 0.0)))
+        # The words come first, in their order, and then what is ignored.
+        place = ops.arange(count)
+        is_word = ops.not_equal(labels, IGNORED)
+        order = ops.argsort(ops.where(is_word, place, place + count))
+        gold, predicted, rows, is_word, weights = (
+            ops.take(values, order)
+            for values in (ops.where(is_word, labels, 0), predicted, rows, is_word, weights)
+        )
+        is_first = ops.not_equal(rows, ops.roll(rows, 1)) | ops.equal(place, 0)
+        gold_types, gold_ends = self._entities(gold, is_first, is_word)
+        types, ends = self._entities(predicted, is_first, is_word)
 
-        count(self.gold, gold_types >= 0)
-        count(self.predicted, types >= 0)
-        count(self.found, (types >= 0) & (types == gold_types) & (ends == gold_ends))
+        def add(variable, is_counted):
+            variable.assign_add(ops.sum(ops.where(is_counted, weights, 0.0)))
 
-    def _entities(self, tag_ids, row_ids):
+        add(self.gold, gold_types >= 0)
+        add(self.predicted, types >= 0)
+        add(self.found, (types >= 0) & (types == gold_types) & (ends == gold_ends))
+
+    def _entities(self, tag_ids, is_first, is_word):
         """Of each word that starts an entity its type and its end, exclusive; else -1 and -1."""
-        starts = self.scheme.starts_in_graph(tag_ids, row_ids)
-        types = tf.gather(self.scheme.type_ids, tag_ids)
-        starts_or_outside = starts | (types < 0)
+        starts = self.scheme.starts(tag_ids, is_first, ops.take, ops.concatenate)
+        types = ops.where(is_word, ops.take(self.scheme.type_ids, tag_ids), -1)
+        starts = starts & is_word
         # The last word of an entity is the last before the next start or the next outside.
-        run = tf.cumsum(tf.cast(starts_or_outside, tf.int32)) - 1
-        after = tf.range(tf.size(tag_ids)) + 1
-        ends = tf.gather(tf.math.unsorted_segment_max(after, run, tf.size(tag_ids)), run)
-        return tf.where(starts, types, -1), tf.where(starts, ends, -1)
+        run = ops.cumsum(ops.cast(starts | (types < 0), "int32")) - 1
+        (count,) = ops.shape(tag_ids)
+        ends = ops.take(ops.segment_max(ops.arange(count) + 1, run, count), run)
+        return ops.where(starts, types, -1), ops.where(starts, ends, -1)
 
     def result(self):
         """`{"precision", "recall", "f1"}`, of which 0 / 0 is 0."""
-        found, predicted, gold = (
-            tf.convert_to_tensor(count) for count in (self.found, self.predicted, self.gold)
-        )
         return {
-            "precision": tf.math.divide_no_nan(found, predicted),
-            "recall": tf.math.divide_no_nan(found, gold),
-            "f1": tf.math.divide_no_nan(2.0 * found, predicted + gold),
+            "precision": ops.divide_no_nan(self.found, self.predicted),
+            "recall": ops.divide_no_nan(self.found, self.gold),
+            "f1": ops.divide_no_nan(2.0 * self.found, self.predicted + self.gold),
         }
 
     def get_config(self):
