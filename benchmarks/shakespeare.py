@@ -6,9 +6,9 @@ nanoGPT's recipe for a CPU: 4 layers, 4 heads, width 128, context 64, 2,000 step
 AdamW from 1e-3 to 1e-4 by a cosine after 100 steps of warm-up, betas (0.9, 0.99), weight decay 0.1
 on matrices, clip norm 1, no dropout. The first 90 % of the text are for training, the rest for
 validation; the loss is the mean over all of its bytes. Time is that of the training alone, with
-its start and tracing, and the compilation of lingxi's steps by XLA; PyTorch runs as it is. Blocks a
-second are those of the second half of the steps, when all of that is over. `pytorch` is a model as
-nanoGPT's, `transformers` GPT2LMHeadModel in the same loop.
+its start and tracing, and the compilation of lingxi's steps by XLA; PyTorch runs as it is. Speed is
+that of later calls of 50 steps, the sides taking turns. `pytorch` is a model as nanoGPT's,
+`transformers` GPT2LMHeadModel in the same loop.
 """
 
 import json
@@ -16,7 +16,7 @@ import math
 import time
 
 from absl import app, flags
-from common import DATA, by_turns, describe_machine
+from common import DATA, by_turns, call_by_call, describe_machine, take_turns
 
 STEPS = flags.DEFINE_integer("steps", 2000, "of training")
 TURNS = flags.DEFINE_integer(
@@ -24,26 +24,34 @@ TURNS = flags.DEFINE_integer(
 )
 SIDES = ["transformers", "pytorch", "lingxi"]
 SIDE = flags.DEFINE_enum("side", None, SIDES, "internal: train this side's model")
+SPEED = flags.DEFINE_boolean("speed", False, "internal: measure only the speed of the side")
 
 LAYERS, HEADS, WIDTH, CONTEXT, BATCH = 4, 4, 128, 64, 12
 VOCABULARY = 257  # the bytes and an end token
 PEAK, LOWEST, WARMUP, BETAS, DECAY, CLIP = 1e-3, 1e-4, 100, (0.9, 0.99), 0.1, 1.0
 SEED = 1337
+GROUP, ROUNDS = 50, 10  # steps a call, and calls of the measurement of speed
 
 
 def main(_):
     if SIDE.value:
         data = (DATA / "shakespeare" / "input.txt").read_text("utf-8")
         cut = int(0.9 * len(data))
+        if SPEED.value:
+            steps = lingxi_steps if SIDE.value == "lingxi" else pytorch_steps
+            take_turns(steps(data[:cut]))
+            return
         train = train_lingxi if SIDE.value == "lingxi" else train_pytorch
         print(json.dumps([train(data[:cut], data[cut:])]))
         return
     print(describe_machine())
     results = by_turns(__file__, SIDES, f"--steps={STEPS.value}", turns=TURNS.value)
-    for side, (seconds, loss, rate) in results.items():
+    costs = call_by_call(__file__, SIDES, "--speed", rounds=ROUNDS)
+    for side, (seconds, loss) in results.items():
         print(
-            f"{side:12} {seconds:6.1f} s, validation loss {loss:.4f}; {rate:.0f} blocks/s, "
-            f"{rate / results['transformers'][2]:.2f} of transformers"
+            f"{side:12} {seconds:6.1f} s, validation loss {loss:.4f}; "
+            f"{BATCH * GROUP / costs[side].seconds:.0f} blocks/s, "
+            f"{costs['transformers'].seconds / costs[side].seconds:.2f} of transformers"
         )
 
 
@@ -55,15 +63,29 @@ def learning_rate(step):
     return LOWEST + 0.5 * (1 + math.cos(math.pi * done)) * (PEAK - LOWEST)
 
 
-def steady_rate(start, times):
-    """Blocks a second in the second half of a training, from when its steps or groups ended."""
-    middle = len(times) // 2
-    share = (len(times) - middle) / len(times)
-    return BATCH * STEPS.value * share / (times[-1] - ([start, *times][middle]))
-
-
 def train_lingxi(train, validation):
-    """Seconds of the training, the validation loss, blocks a second."""
+    """Seconds of the training and the validation loss."""
+    start = time.perf_counter()
+    generator = new_generator()
+    generator.fit([train], batch_size=BATCH, steps_per_epoch=STEPS.value, seed=SEED, verbose=0)
+    seconds = time.perf_counter() - start
+    loss = generator.evaluate([validation], verbose=0, return_dict=True)["loss"]
+    return seconds, loss
+
+
+def lingxi_steps(train):
+    """A call of a group of steps, as `fit` runs them."""
+    from lingxi.tasks.language_data import blocks
+
+    generator = new_generator()
+    batches = iter(blocks([train], generator.tokenizer, CONTEXT, BATCH, True, True, SEED))
+    generator.train_on_batch(*next(batches))  # builds the optimizer
+    generator.make_train_function()
+    return lambda: generator.train_function(batches)
+
+
+def new_generator():
+    """A compiled one."""
     import keras
 
     from lingxi.tasks import TextGenerator
@@ -98,27 +120,42 @@ def train_lingxi(train, validation):
         schedule, beta_1=beta_1, beta_2=beta_2, weight_decay=DECAY, global_clipnorm=CLIP
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    ends = []
-    clock = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
-    )
-    start = time.perf_counter()
-    generator.compile(optimizer, steps_per_execution=50, jit_compile=True)
-    generator.fit(
-        [train],
-        batch_size=BATCH,
-        steps_per_epoch=STEPS.value,
-        seed=SEED,
-        callbacks=[clock],
-        verbose=0,
-    )
-    seconds = time.perf_counter() - start
-    loss = generator.evaluate([validation], verbose=0, return_dict=True)["loss"]
-    return seconds, loss, steady_rate(start, ends)
+    generator.compile(optimizer, steps_per_execution=GROUP, jit_compile=True)
+    return generator
 
 
 def train_pytorch(train, validation):
-    """Seconds of the training, the validation loss, blocks a second."""
+    """Seconds of the training and the validation loss."""
+    import torch
+
+    start = time.perf_counter()
+    loss_of, step = pytorch_training(train)
+    for number in range(STEPS.value):
+        step(number)
+    seconds = time.perf_counter() - start
+
+    ids = torch.tensor([256, *validation.encode(), 256])
+    total = 0.0
+    with torch.no_grad():
+        for place in range(0, len(ids) - 1, CONTEXT):
+            block = ids[place : place + CONTEXT + 1]
+            total += loss_of(block[None, :-1], block[None, 1:], "sum").item()
+    return seconds, total / (len(ids) - 1)
+
+
+def pytorch_steps(train):
+    """A call of a group of steps."""
+    _, step = pytorch_training(train)
+
+    def call():
+        for number in range(GROUP):
+            step(number)
+
+    return call
+
+
+def pytorch_training(train):
+    """The loss of inputs and targets, and a function that learns a step of this number."""
     import numpy as np
     import torch
     from torch import nn
@@ -128,8 +165,17 @@ def train_pytorch(train, validation):
         logits = model(inputs).view(-1, VOCABULARY)
         return functional.cross_entropy(logits, targets.reshape(-1), reduction=reduction)
 
+    def step(number):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(number)
+        places = torch.randint(len(ids) - CONTEXT, (BATCH, 1)) + torch.arange(CONTEXT)
+        loss = loss_of(ids[places], ids[places + 1])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+
     torch.manual_seed(SEED)
-    start = time.perf_counter()
     ids = torch.tensor(np.frombuffer(train.encode(), np.uint8).astype("int64"))
     model = transformers_model() if SIDE.value == "transformers" else nanogpt_model()
     matrices = [p for p in model.parameters() if p.dim() > 1]
@@ -139,26 +185,7 @@ def train_pytorch(train, validation):
         betas=BETAS,
         fused=True,
     )
-    ends = []
-    for step in range(STEPS.value):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step)
-        places = torch.randint(len(ids) - CONTEXT, (BATCH, 1)) + torch.arange(CONTEXT)
-        loss = loss_of(ids[places], ids[places + 1])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-        ends.append(time.perf_counter())
-    seconds = time.perf_counter() - start
-
-    ids = torch.tensor([256, *validation.encode(), 256])
-    total = 0.0
-    with torch.no_grad():
-        for place in range(0, len(ids) - 1, CONTEXT):
-            block = ids[place : place + CONTEXT + 1]
-            total += loss_of(block[None, :-1], block[None, 1:], "sum").item()
-    return seconds, total / (len(ids) - 1), steady_rate(start, ends)
+    return loss_of, step
 
 
 def transformers_model():
@@ -175,6 +202,8 @@ def transformers_model():
                 n_embd=WIDTH,
                 n_layer=LAYERS,
                 n_head=HEADS,
+                bos_token_id=None,
+                eos_token_id=None,
                 **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
             )
             self.gpt = transformers.GPT2LMHeadModel(config)

@@ -1,13 +1,14 @@
 """MiniLM on SST-2 with fewer weights: LoRA, a student of two blocks, pruning. What each one costs.
 
-    python benchmarks/smaller_models.py [--side=all|lora|student|heads|zeros] [--examples=2000]
+    python benchmarks/smaller_models.py [--side=all|lora|student|heads|zeros|int4] [--examples=2000]
 
 Dev accuracy (mean and standard deviation over the seeds), weights that learn and that are there,
 training examples/s and classified texts/s; of the first seed the megabytes of its TFLite int8 file,
 those of the file zipped, and the accuracy in it. `whole` is MiniLM with all weights, which is also
 the teacher and what is pruned; students are trained for twice as many epochs, with a teacher or
 without, and pruned models for one epoch more. Zeros stay in their matrices: they make nothing
-faster, but what travels zipped smaller.
+faster, but what travels zipped smaller. Of int4 the file is an int4 one of every seed, after one
+epoch more, with the rounding of int4 in training or without.
 """
 
 import dataclasses
@@ -29,6 +30,7 @@ SIDES = {
     "student": ["student alone", "student, logits", "student, logits, hidden, values"],
     "heads": ["heads and units -25 %", "heads and units -50 %", "heads and units -75 %"],
     "zeros": ["zeros 50 %", "zeros 75 %", "zeros 90 %"],
+    "int4": ["int4", "int4, quantization-aware"],
 }
 SIDE = flags.DEFINE_enum("side", "all", ["all", *SIDES], "which of them")
 EXAMPLES = flags.DEFINE_integer("examples", 2000, "for training")
@@ -51,34 +53,40 @@ def main(_):
     print(f"{describe_machine()}: {len(train[0])} sentences, {EPOCHS.value} epochs", flush=True)
     names = [n for side, ns in SIDES.items() if SIDE.value in ("all", side) for n in ns]
     results = {name: [] for name in ["whole", *names]}
-    files = {}
+    files = {name: [] for name in results}
     for seed in range(1, SEEDS.value + 1):
         keras.utils.set_random_seed(seed)
         whole = new_classifier()
         train_whole = functools.partial(fit, train=train, seed=seed)
         results["whole"].append(measure(whole, train_whole, dev))
-        if not files:
-            files["whole"] = exported(whole, dev)
+        if seed == 1:
+            files["whole"].append(exported(whole, dev))
         for name in names:
             keras.utils.set_random_seed(seed)
             task, learn = side_of(name, whole, train, seed)
             results[name].append(measure(task, learn, dev))
-            if name not in files:
-                files[name] = exported(task, dev)
+            if seed == 1 or name.startswith("int4"):
+                quantize = "int4" if name.startswith("int4") else "int8"
+                files[name].append(exported(task, dev, quantize))
             print(f"seed {seed}, {name}: {results[name][-1].accuracy:.4f}", flush=True)
-    heads = ("accuracy", "learn", "weights", "train/s", "texts/s", "int8 MB", "zipped", "accuracy")
-    widths = (15, 11, 11, 8, 8, 8, 8, 9)
+    heads = ("accuracy", "learn", "weights", "train/s", "texts/s", "file MB", "zipped", "accuracy")
+    widths = (15, 11, 11, 8, 8, 8, 8, 15)
     heads = (f"{head:>{width}}" for head, width in zip(heads, widths, strict=True))
     print(f"\n{'':32}", *heads)
     for name, found in results.items():
-        accuracy = [result.accuracy for result in found]
-        spread = statistics.stdev(accuracy) if len(found) > 1 else 0.0
         rates = [statistics.median(getattr(r, key) for r in found) for key in ("train", "classify")]
         print(
-            f"{name:32} {statistics.mean(accuracy):.4f} ± {spread:.4f} {found[0].learning:11,} "
-            f"{found[0].weights:11,} {rates[0]:8.0f} {rates[1]:8.0f} {files[name].size / 1e6:8.1f} "
-            f"{files[name].zipped / 1e6:8.1f} {files[name].accuracy:9.4f}"
+            f"{name:32} {accuracy_of(found)} {found[0].learning:11,} {found[0].weights:11,} "
+            f"{rates[0]:8.0f} {rates[1]:8.0f} {files[name][0].size / 1e6:8.1f} "
+            f"{files[name][0].zipped / 1e6:8.1f} {accuracy_of(files[name]):>15}"
         )
+
+
+def accuracy_of(found):
+    """Mean and, of several, standard deviation."""
+    accuracies = [each.accuracy for each in found]
+    mean = f"{statistics.mean(accuracies):.4f}"
+    return f"{mean} ± {statistics.stdev(accuracies):.4f}" if len(found) > 1 else mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +102,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A TFLite int8 file: its bytes, those when zipped, and how often it is right."""
+    """A quantized TFLite file: its bytes, those when zipped, and how often it is right."""
 
     size: int
     zipped: int
@@ -117,14 +125,14 @@ def side_of(name, whole, train, seed):
             weights |= {"hidden": 0.5, "values": 0.5}
         teaches = lingxi.training.Distiller(task, whole, **weights)
         return task, functools.partial(learn, model=teaches, epochs=2 * EPOCHS.value)
+    if name.startswith("int4"):
+        learn = fit_rounded if "aware" in name else fit
+        return copy_of(whole), functools.partial(learn, train=train, seed=seed, epochs=1)
     share = int(name.split()[-2].strip("-")) / 100
     data = [column[:FOR_IMPORTANCE] for column in train]
     if name.startswith("zeros"):
-        task = new_classifier()
-        task.set_weights(whole.get_weights())
-        return task, functools.partial(
-            learn, epochs=1, callbacks=[lingxi.training.MagnitudePruning(share, every=5)]
-        )
+        pruning = lingxi.training.MagnitudePruning(share, every=5)
+        return copy_of(whole), functools.partial(learn, epochs=1, callbacks=[pruning])
     task = lingxi.training.prune_heads(whole, share, data)
     task = lingxi.training.prune_units(task, share, data)
     return task, functools.partial(learn, epochs=1)
@@ -132,6 +140,12 @@ def side_of(name, whole, train, seed):
 
 def new_classifier():
     return lingxi.tasks.TextClassifier.from_preset(PRESET, labels=LABELS, max_length=LENGTH)
+
+
+def copy_of(task):
+    copy = new_classifier()
+    copy.set_weights(task.get_weights())
+    return copy
 
 
 def shallow():
@@ -160,6 +174,12 @@ def fit(task, train, seed, model=None, epochs=None, rate=RATE, **kwargs):
     return epochs * len(train[0]) / (time.perf_counter() - start)
 
 
+def fit_rounded(task, **kwargs):
+    """`fit` by weights as an int4 file has them."""
+    with lingxi.training.quantization_aware(task, bits=4):
+        return fit(task, **kwargs)
+
+
 def measure(task, train, dev):
     """Train a task and look at it."""
     learning = sum(math.prod(variable.shape) for variable in task.trainable_variables)
@@ -175,12 +195,12 @@ def measure(task, train, dev):
     return Result(right / len(found), learning, weights, rate, len(found) / seconds)
 
 
-def exported(task, dev):
-    """The TFLite int8 file of a task."""
+def exported(task, dev, quantize="int8"):
+    """The TFLite file of a task."""
     with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "int8.tflite"
+        path = pathlib.Path(folder) / "small.tflite"
         lingxi.export.tflite(
-            task, path, "int8", input="ids", examples=dev[0][:50], min_agreement=0.0
+            task, path, quantize, input="ids", examples=dev[0][:50], min_agreement=0.0
         )
         content = path.read_bytes()
         found = lingxi.export.load(path).classify(dev[0], verbose=False)

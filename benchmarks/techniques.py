@@ -19,7 +19,7 @@ PRESET, LABELS, LENGTH, BATCH, RATE = "minilm_l6_en_uncased", ["negative", "posi
 NAMES = [
     *("plain", "cosine", "layer_decay", "weight_average", "moving_average", "label_smoothing"),
     *("focal_loss", "fgm", "pgd", "freelb", "virtual", "r_drop", "mixup", "cutoff"),
-    *("augmentation", "keyboard_noise"),
+    *("augmentation", "keyboard_noise", "mixed_bfloat16"),
 ]
 TECHNIQUES = flags.DEFINE_list("technique", ["all"], f"what to run, of {', '.join(NAMES)}; or all")
 TEXTS = flags.DEFINE_integer("texts", 1000, "of the training", lower_bound=BATCH)
@@ -73,7 +73,8 @@ def train(name, seed, dev):
     schedule = {"cosine": "cosine", "weight_average": "constant"}
 
     keras.utils.set_random_seed(seed)
-    task = TextClassifier.from_preset(PRESET, labels=LABELS, max_length=LENGTH)
+    dtype = name if name == "mixed_bfloat16" else None
+    task = TextClassifier.from_preset(PRESET, labels=LABELS, max_length=LENGTH, dtype=dtype)
     optimizer = task.default_optimizer(RATE, steps, schedule=schedule.get(name, "linear"))
     if name == "layer_decay":
         optimizer.rate_factors = training.layer_decay(task, 0.9)

@@ -259,8 +259,6 @@ def _tensorboard(asked):
 def _check_flags():
     if FLAGS.processes > 1 and not FLAGS.distribute:
         raise app.UsageError("--processes needs --distribute=data_parallel or model_parallel")
-    if FLAGS.distribute and FLAGS.task in ("fill", "tag", "generate", *training_data.OF_PAIRS):
-        raise app.UsageError(f"--task={FLAGS.task} trains on TensorFlow alone: not by --distribute")
     if FLAGS.distribute and FLAGS.technique:
         raise app.UsageError("--technique changes steps on TensorFlow alone: not by --distribute")
     if FLAGS.profile and not FLAGS.tensorboard:
@@ -299,8 +297,8 @@ def _facts():
 
 def _asked(validation):
     """The texts that a report shows the answers to, and the right ones; none for most tasks."""
-    if validation and FLAGS.task == "tag":
+    if not validation or FLAGS.distribute:
+        return ()
+    if FLAGS.task == "tag":
         return [e.text for e in validation], [e.entities for e in validation]
-    if validation and FLAGS.task == "classify" and not FLAGS.stream and not FLAGS.distribute:
-        return validation
-    return ()
+    return validation if FLAGS.task == "classify" and not FLAGS.stream else ()

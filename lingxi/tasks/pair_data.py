@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from lingxi.tasks.text_data import Batches, prepared_tfds
+from lingxi.tasks.text_data import Batches, padded_length, prepared_tfds
 from lingxi.training import IGNORED
 
 TOKENS_PER_BATCH = 4096
@@ -278,9 +278,9 @@ class _Rows:
         self.values = ragged.flat_values.numpy()
 
     def padded(self, rows, pad_id):
-        """Ids int32 and mask bool `[rows, seq]`, as long as the longest of the rows."""
+        """Ids int32 and mask bool `[rows, seq]`, as long as the longest of the rows, or longer."""
         starts, lengths = self.starts[rows], self.lengths[rows]
-        column = np.arange(lengths.max())  # [seq]
+        column = np.arange(padded_length(lengths, self.lengths.max()))  # [seq]
         real = column < lengths[:, np.newaxis]  # [rows, seq]
         position = np.where(real, starts[:, np.newaxis] + column, 0)
         return np.where(real, self.values[position], pad_id).astype("int32"), real

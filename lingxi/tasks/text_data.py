@@ -176,8 +176,8 @@ class LengthBucketedBatches(Batches):
 
     def __getitem__(self, index):
         rows = self.rows[index]
-        length = math.ceil(np.diff(self.splits)[rows].max() / LENGTH_STEP) * LENGTH_STEP
-        place, real = self.places(rows, min(length, self.longest))  # [batch, seq]
+        length = padded_length(np.diff(self.splits)[rows], self.longest)
+        place, real = self.places(rows, length)  # [batch, seq]
 
         def padded(values, fill):
             is_real = real.reshape(*real.shape, *[1] * (values.ndim - 1))  # [batch, seq, 1…]
@@ -191,6 +191,11 @@ class LengthBucketedBatches(Batches):
         elif self.targets is not None:
             batch += (self.targets[rows],)
         return batch if self.sample_weights is None else (*batch, self.sample_weights[rows])
+
+
+def padded_length(lengths, longest):
+    """To how many tokens texts of these lengths are padded, `longest` at most."""
+    return min(math.ceil(lengths.max() / LENGTH_STEP) * LENGTH_STEP, longest)
 
 
 def ready(dataset):

@@ -1,5 +1,6 @@
 """Named entities: where in a text they stand, and of which type they are."""
 
+import contextlib
 import dataclasses
 
 import keras
@@ -107,7 +108,7 @@ class TokenClassifier(HeadTask):
             name="head",
         )
         self.head.build((None, backbone.config.hidden_dim))
-        self.crf = None
+        self.crf, self._step_state = None, None
         if crf:
             self.crf = LinearChainCrf(len(self.tags), dtype="float32", name="crf")
             self.crf.build((None, None, len(self.tags)))
@@ -171,8 +172,35 @@ class TokenClassifier(HeadTask):
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         if self.crf is not None:
-            y_pred = ops.one_hot(self.crf.decode(y_pred, ops.not_equal(y, IGNORED)), len(self.tags))
+            with self._readable_weights():
+                tag_ids = self.crf.decode(y_pred, ops.not_equal(y, IGNORED))
+            y_pred = ops.one_hot(tag_ids, len(self.tags))
         return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def train_step(self, *batch):
+        with self._within_step(*batch[:-1]):
+            return super().train_step(*batch)
+
+    def test_step(self, *batch):
+        with self._within_step(*batch[:-1]):
+            return super().test_step(*batch)
+
+    @contextlib.contextmanager
+    def _within_step(self, *state):
+        """On JAX the weights are arguments of a step, `state`, which metrics are not given."""
+        self._step_state = state
+        try:
+            yield
+        finally:
+            self._step_state = None
+
+    def _readable_weights(self):
+        if not self._step_state:
+            return contextlib.nullcontext()
+        trainable, others, *_ = self._step_state[0]
+        pairs = zip(self.trainable_variables, trainable, strict=True)
+        pairs = [*pairs, *zip(self.non_trainable_variables, others, strict=True)]
+        return keras.StatelessScope(state_mapping=pairs)
 
     def fit(self, x=None, y=None, validation_data=None, **kwargs):
         """Train on raw texts.

@@ -101,7 +101,7 @@ launch.launch([([sys.executable, "-c", {said!r}], None)], "")
     ("flags", "message"),
     [
         (["--processes=2"], "--processes needs --distribute"),
-        (["--distribute=data_parallel", "--task=tag"], "--task=tag trains on TensorFlow alone"),
+        (["--distribute=data_parallel", "--technique=fgm"], "changes steps on TensorFlow alone"),
         (["--distribute=data_parallel", "--coordinator=h:1"], "belong together"),
         (
             ["--distribute=data_parallel", "--coordinator=h:1", "--process_id=2", "--processes=2"],

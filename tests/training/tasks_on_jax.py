@@ -46,7 +46,9 @@ def train(kind, vocabulary):
 
 
 def distance(one, other):
-    return float(np.abs(np.subtract(one, other)).max())
+    """The greatest difference, of numbers above 1 relative to them."""
+    one, other = np.asarray(one), np.asarray(other)
+    return float((np.abs(one - other) / np.maximum(np.abs(one), 1.0)).max())
 
 
 if __name__ == "__main__":

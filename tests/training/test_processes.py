@@ -14,6 +14,7 @@ from lingxi import export, tasks
 from lingxi.cli.launch import free_address
 from tests.layers.test_on_jax import ON_JAX
 from tests.training.process_training import TEXTS
+from tests.training.test_techniques_of_tasks import MAKERS
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [
@@ -81,6 +82,24 @@ def test_one_process_resumes_to_the_last_bit(preset, tmp_path):
     assert run.returncode == 0, run.stderr[-4000:]
     found = json.loads(run.stdout.splitlines()[-1])
     assert found == {"plain": [], "resumed": [], "finished": []}
+
+
+def test_every_task_trains_on_two_devices_as_on_one(vocabulary, tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(vocabulary), encoding="utf-8")
+    flags = f"{ON_JAX['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    environment = {**os.environ, **ON_JAX, "XLA_FLAGS": flags}
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "cache")
+    command = [sys.executable, "-m", "tests.training.tasks_on_jax", path, *MAKERS]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-4000:]
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found.keys() == MAKERS.keys()
+    for kind, apart in found.items():
+        assert max(apart["weights"], apart["history"]) < 1e-5, kind
+        assert "val_loss" in apart["metrics"], kind
+    assert "val_f1" in found["tagger"]["metrics"]
+    assert "val_perplexity" in found["generator"]["metrics"]
 
 
 def test_what_jax_trained_is_exported_by_tensorflow(two, preset, tmp_path):
