@@ -1,6 +1,6 @@
 """MiniLM on SST-2 with fewer weights: LoRA, a student of two blocks, pruning. What each one costs.
 
-    python benchmarks/smaller_models.py [--side=all|lora|student|heads|zeros|int4] [--examples=2000]
+    python benchmarks/smaller_models.py [--side=all|lora|student|heads|zeros|int4] [--examples=1000]
 
 Dev accuracy (mean and standard deviation over the seeds), weights that learn and that are there,
 training examples/s and classified texts/s; of the first seed the megabytes of its TFLite int8 file,
@@ -33,13 +33,13 @@ SIDES = {
     "int4": ["int4", "int4, quantization-aware"],
 }
 SIDE = flags.DEFINE_enum("side", "all", ["all", *SIDES], "which of them")
-EXAMPLES = flags.DEFINE_integer("examples", 2000, "for training")
+EXAMPLES = flags.DEFINE_integer("examples", 1000, "for training")
 DEV = flags.DEFINE_integer("dev", None, "for testing, by default all")
 EPOCHS = flags.DEFINE_integer("epochs", 3, "of MiniLM's training")
 SEEDS = flags.DEFINE_integer("seeds", 3, "trainings of each side")
 
 PRESET, LABELS, LENGTH, BATCH = "minilm_l6_en_uncased", ["negative", "positive"], 64, 32
-RATE, LORA_RATE = 5e-5, 5e-4
+RATE, LORA_RATE = 2e-4, 1e-3
 STUDENT_BLOCKS = (0, 3)  # of MiniLM's six, that the student begins with
 EVERYTHING = "attention/|feed_forward/"
 FOR_IMPORTANCE = 500  # training texts
