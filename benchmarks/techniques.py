@@ -58,10 +58,10 @@ def train(name, seed, dev):
         "focal_loss": training.FocalLoss(gamma=2.0),
     }
     technique = {
-        "fgm": training.Fgm(epsilon=1.0),
-        "pgd": training.Pgd(epsilon=1.0, step_size=0.4, steps=3),
-        "freelb": training.FreeLb(epsilon=0.6, step_size=0.2, steps=3, seed=seed),
-        "virtual": training.VirtualAdversarial(epsilon=1.0, seed=seed),
+        "fgm": training.Fgm(epsilon=0.1),
+        "pgd": training.Pgd(epsilon=0.1, step_size=0.04, steps=3),
+        "freelb": training.FreeLb(epsilon=0.1, step_size=0.04, steps=3, seed=seed),
+        "virtual": training.VirtualAdversarial(epsilon=0.1, seed=seed),
         "r_drop": training.RDrop(alpha=1.0),
         "mixup": training.Mixup(seed=seed),
         "cutoff": training.Cutoff(seed=seed),
