@@ -3,8 +3,10 @@
 A point is what is added to the embeddings of the tokens, zero at padding: a float32 `[batch, seq,
 hidden]` for each sequence that a model embeds (source and target of a pair, both texts of a pair to
 embed). Its size is the norm `‖·‖` over `[seq, hidden]`, of each example by itself; beside it, a row
-of MiniLM's table has a norm of 1.1 on average. All passes over a batch have the same dropout, and
-together move its random numbers on by one pass.
+of MiniLM's table has a norm of 1.1 on average. One that is too large keeps a model from learning:
+500 sentences taught MiniLM with 0.1, and nothing with 0.3; with much data, or a model that has
+learned already, try more. All passes over a batch have the same dropout, and together move its
+random numbers on by one pass.
 """
 
 import collections
@@ -27,7 +29,7 @@ class Fgm(Technique):
         weight: λ.
     """
 
-    def __init__(self, epsilon=1.0, weight=1.0):
+    def __init__(self, epsilon=0.1, weight=1.0):
         super().__init__()
         check_positive(epsilon=epsilon, weight=weight)
         self.epsilon = epsilon
@@ -58,7 +60,7 @@ class Pgd(Technique):
         weight: λ.
     """
 
-    def __init__(self, epsilon=1.0, step_size=0.4, steps=3, weight=1.0):
+    def __init__(self, epsilon=0.1, step_size=0.04, steps=3, weight=1.0):
         super().__init__()
         check_positive(epsilon=epsilon, step_size=step_size, steps=steps, weight=weight)
         self.epsilon = epsilon
@@ -100,7 +102,7 @@ class FreeLb(Technique):
         seed: of the random numbers, by default another one every time.
     """
 
-    def __init__(self, epsilon=0.6, step_size=0.1, steps=3, seed=None):
+    def __init__(self, epsilon=0.1, step_size=0.04, steps=3, seed=None):
         super().__init__()
         check_positive(epsilon=epsilon, step_size=step_size, steps=steps)
         self.epsilon = epsilon
@@ -154,7 +156,7 @@ class VirtualAdversarial(Technique):
         TypeError: while training, of a task whose outputs are no probabilities.
     """
 
-    def __init__(self, epsilon=1.0, weight=1.0, iterations=1, xi=0.1, seed=None):
+    def __init__(self, epsilon=0.1, weight=1.0, iterations=1, xi=0.1, seed=None):
         super().__init__()
         check_positive(epsilon=epsilon, weight=weight, iterations=iterations, xi=xi)
         self.epsilon = epsilon

@@ -10,7 +10,12 @@ from lingxi.training import AdamW, Fgm, FreeLb, Pgd, VirtualAdversarial, adversa
 
 TEXTS = ["the good film", "a bad river and a poor night", "good"]
 LABELS = np.array([1, 0, 1], "int32")
-ALL = [Fgm(), Pgd(steps=2), FreeLb(steps=2, seed=1), VirtualAdversarial(seed=1)]
+ALL = [
+    Fgm(epsilon=1.0),
+    Pgd(epsilon=1.0, step_size=0.4, steps=2),
+    FreeLb(epsilon=0.6, step_size=0.1, steps=2, seed=1),
+    VirtualAdversarial(epsilon=1.0, seed=1),
+]
 names = [type(technique).__name__ for technique in ALL]
 
 
@@ -186,7 +191,9 @@ def test_points_have_their_size_and_are_zero_at_padding(new, passes, technique):
     assert (norms(last) > 0.1).all()
 
 
-@pytest.mark.parametrize("technique", [Fgm(), Pgd(steps=2)], ids=["Fgm", "Pgd"])
+@pytest.mark.parametrize(
+    "technique", [Fgm(epsilon=1.0), Pgd(epsilon=1.0, step_size=0.4, steps=2)], ids=["Fgm", "Pgd"]
+)
 def test_padding_changes_nothing(new, technique):
     task = new()
     loss, gradients = learn(technique, task, inputs(task))
@@ -223,18 +230,20 @@ def test_all_passes_have_the_same_dropout(new, technique, monkeypatch):
 def test_examples_of_weight_zero_are_learned_only_virtually(new, passes):
     task = new()
     x, weights = inputs(task), tf.constant([1.0, 0.0, 1.0])
-    _, without = learn(Fgm(), task, inputs(task, [TEXTS[0], TEXTS[2]], extra=4), y=LABELS[[0, 2]])
-    _, gradients = learn(Fgm(), task, x, weights)
+    _, without = learn(
+        Fgm(epsilon=1.0), task, inputs(task, [TEXTS[0], TEXTS[2]], extra=4), y=LABELS[[0, 2]]
+    )
+    _, gradients = learn(Fgm(epsilon=1.0), task, x, weights)
     (point,) = passes[-1].point
     np.testing.assert_allclose(norms(point), [1, 0, 1], atol=1e-5)
     assert_gradients(gradients, [None if g is None else g * 2 / 3 for g in without])
-    learn(VirtualAdversarial(), task, x, weights)
+    learn(VirtualAdversarial(epsilon=1.0), task, x, weights)
     (point,) = passes[-1].point
     np.testing.assert_allclose(norms(point), 1, rtol=1e-5)
 
 
 def test_frozen_embeddings_are_perturbed_all_the_same(new, passes):
-    task = new(technique=Fgm())
+    task = new(technique=Fgm(epsilon=1.0))
     task.backbone.trainable = False
     before = task.get_weights()
     task.fit(inputs(task), LABELS, verbose=0)
@@ -250,7 +259,7 @@ def test_frozen_embeddings_are_perturbed_all_the_same(new, passes):
 def test_a_loss_scaled_too_far_leaves_the_step_out(new):
     """As without a technique: the loss stays a number, the scale is halved."""
     optimizer = keras.optimizers.LossScaleOptimizer(AdamW(3e-3), initial_scale=2.0**120)
-    task = new("mixed_float16", optimizer, Fgm())
+    task = new("mixed_float16", optimizer, Fgm(epsilon=1.0))
     before = task.get_weights()
     history = task.fit(inputs(task), LABELS, verbose=0).history
     assert np.isfinite(history["loss"][0])
@@ -261,7 +270,7 @@ def test_a_loss_scaled_too_far_leaves_the_step_out(new):
 
 def test_fit_learns_in_one_graph(tiny_classifier, toy_texts):
     task = tiny_classifier()
-    technique, traces = FreeLb(steps=2), []
+    technique, traces = FreeLb(epsilon=0.6, steps=2), []
     plain = technique.loss_and_gradients
     technique.loss_and_gradients = lambda *args: (traces.append(1), plain(*args))[1]
     options = {"epochs": 12, "batch_size": 8, "learning_rate": 5e-3, "seed": 0, "verbose": 0}
@@ -290,7 +299,7 @@ def test_it_is_saved_with_a_compiled_task_only(new, technique, tmp_path):
 
 def test_a_technique_of_fit_is_not_saved(tiny_classifier, tmp_path):
     task = tiny_classifier()
-    task.fit(TEXTS, LABELS, technique=Fgm(), verbose=0)
+    task.fit(TEXTS, LABELS, technique=Fgm(epsilon=1.0), verbose=0)
     assert isinstance(task.technique, Fgm)
     assert task.get_compile_config() is None
     task.save_preset(tmp_path / "preset")
@@ -303,7 +312,7 @@ def test_a_technique_of_fit_is_not_saved(tiny_classifier, tmp_path):
 def test_wrong_use_says_what_is_right(new):
     task = new()
     with pytest.raises(ValueError, match="pass technique to `compile`"):
-        task.fit(TEXTS, LABELS, technique=Fgm())
+        task.fit(TEXTS, LABELS, technique=Fgm(epsilon=1.0))
     with pytest.raises(TypeError, match=r"such as lingxi\.training\.Fgm\(\), got <class"):
         task.compile(technique=Fgm)
     with pytest.raises(ValueError, match="epsilon must be above 0, got 0"):
