@@ -25,6 +25,7 @@ TECHNIQUES = flags.DEFINE_list("technique", ["all"], f"what to run, of {', '.joi
 TEXTS = flags.DEFINE_integer("texts", 500, "of the training", lower_bound=BATCH)
 EPOCHS = flags.DEFINE_integer("epochs", 3, "of the training", lower_bound=2)
 SEEDS = flags.DEFINE_integer("seeds", 3, "trainings of each technique", lower_bound=2)
+EPSILON = flags.DEFINE_float("epsilon", 0.1, "size of the adversaries", lower_bound=0.0)
 DEV = flags.DEFINE_integer("dev", None, "texts of the dev set, by default all")
 
 
@@ -53,15 +54,16 @@ def train(name, seed, dev):
     texts, labels = sst2("train")
     rows = np.random.default_rng(seed).permutation(len(texts))[: TEXTS.value]
     steps = EPOCHS.value * math.ceil(len(rows) / BATCH)
+    epsilon = EPSILON.value
     loss = {
         "label_smoothing": training.ClassCrossEntropy(label_smoothing=0.1),
         "focal_loss": training.FocalLoss(gamma=2.0),
     }
     technique = {
-        "fgm": training.Fgm(epsilon=0.1),
-        "pgd": training.Pgd(epsilon=0.1, step_size=0.04, steps=3),
-        "freelb": training.FreeLb(epsilon=0.1, step_size=0.04, steps=3, seed=seed),
-        "virtual": training.VirtualAdversarial(epsilon=0.1, seed=seed),
+        "fgm": training.Fgm(epsilon),
+        "pgd": training.Pgd(epsilon, step_size=0.4 * epsilon, steps=3),
+        "freelb": training.FreeLb(epsilon, step_size=0.4 * epsilon, steps=3, seed=seed),
+        "virtual": training.VirtualAdversarial(epsilon, seed=seed),
         "r_drop": training.RDrop(alpha=1.0),
         "mixup": training.Mixup(seed=seed),
         "cutoff": training.Cutoff(seed=seed),
