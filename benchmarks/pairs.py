@@ -36,7 +36,7 @@ WARMUP = flags.DEFINE_integer("warmup", 600, "steps")
 AVERAGE = flags.DEFINE_float("average", 0.998, "momentum of the average of the weights")
 AT_ONCE = flags.DEFINE_boolean("at_once", False, "each side on half of the processors")
 SEED = flags.DEFINE_integer("seed", 1, "of weights, dropout and order")
-SIDE = flags.DEFINE_enum("side", None, ["lingxi", "pytorch"], "internal: train this side")
+SIDE = flags.DEFINE_string("side", None, "internal: train this side")
 REPORT_SECONDS = 60
 LABEL_SMOOTHING = 0.1
 PEER_EPOCHS = 20  # drawn for the peer, which then begins again
@@ -55,25 +55,7 @@ def run(task_class, train, held_out, metrics, vocab_size, max_length=256, **deco
         run_sides(["lingxi", "pytorch"] if PEER.value else ["lingxi"])
         return
 
-    import keras
-
-    keras.utils.set_random_seed(SEED.value)
-    config = TransformerConfig(
-        hidden_dim=WIDTH.value,
-        intermediate_dim=INTERMEDIATE.value,
-        num_encoder_layers=LAYERS.value,
-        num_decoder_layers=LAYERS.value,
-        num_heads=HEADS.value,
-        dropout=DROPOUT.value,
-        norm_first=True,
-    )
-    task = task_class.from_scratch(
-        *train,
-        config=config,
-        vocab_size=vocab_size,
-        max_length=max_length,
-        label_smoothing=LABEL_SMOOTHING,
-    )
+    task = new_task(task_class, train, vocab_size, max_length)
     batches = task.pair_batches(*train, TOKENS.value, order="shuffled", seed=SEED.value)
     if SIDE.value == "pytorch":
         ids = task.encode(held_out[0])[0]["token_ids"].to_list()
@@ -88,6 +70,29 @@ def run(task_class, train, held_out, metrics, vocab_size, max_length=256, **deco
         report("lingxi", name, texts, held_out, metrics, time.perf_counter() - start)
     for source, target, made in list(zip(*held_out, texts, strict=True))[:3]:
         print(json.dumps([source[:200], target, made], ensure_ascii=False))
+
+
+def new_task(task_class, train, vocab_size, max_length=256):
+    """A task with random weights, of the size that the flags say."""
+    import keras
+
+    keras.utils.set_random_seed(SEED.value)
+    config = TransformerConfig(
+        hidden_dim=WIDTH.value,
+        intermediate_dim=INTERMEDIATE.value,
+        num_encoder_layers=LAYERS.value,
+        num_decoder_layers=LAYERS.value,
+        num_heads=HEADS.value,
+        dropout=DROPOUT.value,
+        norm_first=True,
+    )
+    return task_class.from_scratch(
+        *train,
+        config=config,
+        vocab_size=vocab_size,
+        max_length=max_length,
+        label_smoothing=LABEL_SMOOTHING,
+    )
 
 
 def run_sides(sides):

@@ -17,10 +17,12 @@ from common import describe_machine, sst2
 
 PRESET, LABELS, LENGTH, BATCH, RATE = "minilm_l6_en_uncased", ["negative", "positive"], 64, 32, 2e-4
 NAMES = [
-    *("plain", "cosine", "layer_decay", "weight_average", "moving_average", "label_smoothing"),
-    *("focal_loss", "fgm", "pgd", "freelb", "virtual", "r_drop", "mixup", "cutoff"),
-    *("augmentation", "keyboard_noise", "mixed_bfloat16"),
+    *("plain", "constant", "cosine", "polynomial", "exponential", "inverse_square_root"),
+    *("layer_decay", "unfreezing", "accumulation", "unclipped", "weight_average", "moving_average"),
+    *("label_smoothing", "focal_loss", "fgm", "pgd", "freelb", "virtual", "r_drop", "mixup"),
+    *("cutoff", "augmentation", "replacement", "keyboard_noise", "ocr_noise", "mixed_bfloat16"),
 ]
+ACCUMULATED = 4  # batches of a quarter of the size
 TECHNIQUES = flags.DEFINE_list("technique", ["all"], f"what to run, of {', '.join(NAMES)}; or all")
 TEXTS = flags.DEFINE_integer("texts", 500, "of the training", lower_bound=BATCH)
 EPOCHS = flags.DEFINE_integer("epochs", 3, "of the training", lower_bound=2)
@@ -70,9 +72,11 @@ def train(name, seed, dev):
     }
     augmentation = {
         "augmentation": [text.RandomDeletion(0.1), text.RandomSwap(0.1)],
+        "replacement": text.RandomReplacement(0.1),
         "keyboard_noise": text.KeyboardNoise(0.05),
+        "ocr_noise": text.OcrNoise(0.05),
     }
-    schedule = {"cosine": "cosine", "weight_average": "constant"}
+    schedule = {"weight_average": "constant", **{each: each for each in training.SCHEDULES}}
 
     keras.utils.set_random_seed(seed)
     dtype = name if name == "mixed_bfloat16" else None
@@ -80,19 +84,26 @@ def train(name, seed, dev):
     optimizer = task.default_optimizer(RATE, steps, schedule=schedule.get(name, "linear"))
     if name == "layer_decay":
         optimizer.rate_factors = training.layer_decay(task, 0.9)
+    if name == "unclipped":
+        optimizer.global_clipnorm = None
+    if name == "accumulation":
+        optimizer.gradient_accumulation_steps = ACCUMULATED
     if name == "moving_average":
         optimizer.use_ema, optimizer.ema_momentum = True, 0.9
     task.compile(optimizer, loss=loss.get(name), technique=technique.get(name))
     clock = stopwatch()
-    averages = [training.WeightAverage(0.0)] if name == "weight_average" else []
+    callbacks = {
+        "weight_average": training.WeightAverage(0.0),
+        "unfreezing": training.GradualUnfreezing(epochs=1),
+    }
     task.fit(
         [texts[row] for row in rows],
         [labels[row] for row in rows],
         epochs=EPOCHS.value,
-        batch_size=BATCH,
+        batch_size=BATCH // ACCUMULATED if name == "accumulation" else BATCH,
         seed=seed,
         augmentation=augmentation.get(name),
-        callbacks=[clock, *averages],
+        callbacks=[clock, *([callbacks[name]] if name in callbacks else [])],
         verbose=0,
     )
     accuracy = task.evaluate(*dev, return_dict=True, verbose=0)["accuracy"]

@@ -11,6 +11,7 @@ The output directory appears when training has finished; other commands take it 
 Auto class of transformers loads it too.
 """
 
+import contextlib
 import math
 import os
 import pathlib
@@ -75,6 +76,13 @@ flags.DEFINE_enum(
     list(TECHNIQUES),
     "Also learn adversarial neighbours of each text (fgm, pgd, freelb, virtual), that two dropouts "
     "agree (r_drop), texts with gaps (cutoff), or mixed ones (mixup).",
+    flag_values=FLAGS,
+)
+flags.DEFINE_boolean(
+    "recompute",
+    False,
+    "Keep less in memory, and compute it again for the gradients: longer texts and larger batches, "
+    "for a third more work.",
     flag_values=FLAGS,
 )
 flags.DEFINE_boolean(
@@ -197,7 +205,8 @@ def _train(output):
     asked = _asked(validation)
     record = training.RunRecord(None, *asked, facts=_facts())
     record.set_model(task)  # for a training that had finished, and has only to be saved
-    with resumable(checkpoints):
+    around = training.recomputed(task) if FLAGS.recompute else contextlib.nullcontext()
+    with resumable(checkpoints), around:
         history = task.fit(
             *data,
             validation_data=validation,
@@ -259,8 +268,6 @@ def _tensorboard(asked):
 def _check_flags():
     if FLAGS.processes > 1 and not FLAGS.distribute:
         raise app.UsageError("--processes needs --distribute=data_parallel or model_parallel")
-    if FLAGS.distribute and FLAGS.technique:
-        raise app.UsageError("--technique changes steps on TensorFlow alone: not by --distribute")
     if FLAGS.profile and not FLAGS.tensorboard:
         raise app.UsageError("--profile needs --tensorboard, the directory of its trace")
     if (FLAGS.coordinator is None) != (FLAGS.process_id is None):

@@ -17,7 +17,7 @@ from lingxi.files import atomic_path
 from lingxi.layers import decoding_by_tensorflow
 from lingxi.tasks.feature_matcher import FeatureMatcher
 from lingxi.tasks.generation import GenerationTask
-from lingxi.tasks.multi_task import MultiTask, over
+from lingxi.tasks.multi_task import MultiTask
 
 PRECISIONS = ("float32", "bfloat16", INT8_WEIGHTS)
 TARGETS = (None, "cpu", "gpu")
@@ -192,7 +192,7 @@ def _heads(multi, precision, target, pairs, max_length):
     """The same of a `MultiTask`."""
     tasks, first = multi.tasks, in_precision(next(iter(multi.tasks.values())), precision)
     if first.backbone is not multi.backbone:
-        tasks = {name: over(task, first.backbone, multi.tokenizer) for name, task in tasks.items()}
+        tasks = multi.over(first.backbone).tasks
     weights = StoredWeights(list(tasks.values()), precision, target)
     served, signatures, facts = tf.Module(), {}, {}
     served.heads = {}

@@ -73,16 +73,14 @@ class HeadTask(Task):
             validation_data = self._kept_features(*validation_data, batch_size, "sorted")
             if len(validation_data) == 1:
                 (validation_data,) = validation_data
-        parts = {"backbone": self.backbone, "tokenizer": self.tokenizer}
-        head = type(self)(**{**self.get_config(), **parts})
-        _copy_head(self, head)
+        head = self.over(self.backbone)
         with _kept_as_it_is(self.backbone):
             head.compile(keras.optimizers.Adam(learning_rate))
             options = {"epochs": epochs, "batch_size": batch_size, **kwargs}
             if isinstance(data[0], tf.data.Dataset):  # whose batches are made and shuffled
                 options |= {"batch_size": None, "shuffle": False}
             history = keras.Model.fit(head, *data, validation_data=validation_data, **options)
-        _copy_head(head, self)
+        self.copy_head(head)
         return history
 
     def _kept_features(self, x, y, batch_size, order, seed=None):
@@ -102,14 +100,6 @@ class HeadTask(Task):
     @functools.cached_property
     def _features_graph(self):
         return self._graph(lambda inputs: tf.cast(self.features(inputs, False), tf.float32))
-
-
-def _copy_head(source, target):
-    """The weights of all but the backbone, from one task to another that shares it."""
-    shared = {id(weight) for weight in source.backbone.weights}
-    for mine, other in zip(source.weights, target.weights, strict=True):
-        if id(mine) not in shared:
-            other.assign(mine)
 
 
 @contextlib.contextmanager

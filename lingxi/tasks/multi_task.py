@@ -361,7 +361,7 @@ class MultiTask(keras.Model):
             task = loading.load(directory / head, load_weights=load_weights)
             if load_weights:
                 _check_same_encoder(backbone, task.backbone, directory / head)
-            tasks[head] = over(task, backbone, tokenizer)
+            tasks[head] = task.over(backbone, tokenizer)
         return cls(tasks)
 
     def save_preset(self, directory):
@@ -390,6 +390,10 @@ class MultiTask(keras.Model):
             preset.write(temporary, config, table, self.tokenizer)
             for name, task in self.tasks.items():
                 task.save_preset(temporary / name)
+
+    def over(self, backbone):
+        """A copy of this task over another backbone, as `Task.over`."""
+        return type(self)({name: task.over(backbone) for name, task in self.tasks.items()})
 
     # .keras files
 
@@ -485,21 +489,6 @@ def _source_in_turn(datasets, turns, mixture):
         return {"tasks": tasks, **mixture}
 
     return text_data.Source(None, stream, describe)
-
-
-def over(task, backbone, tokenizer):
-    """A copy of a task over another backbone: its settings, and the weights of its head."""
-    config = task.get_config()
-    del config["backbone"], config["tokenizer"]
-    copy = type(task)(backbone, tokenizer, **config)
-    for new, old in zip(_head_weights(copy), _head_weights(task), strict=True):
-        new.assign(old)
-    return copy
-
-
-def _head_weights(task):
-    shared = {id(weight) for weight in task.backbone.weights}
-    return [weight for weight in task.weights if id(weight) not in shared]
 
 
 def _reads_pooler(task):

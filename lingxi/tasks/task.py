@@ -247,9 +247,16 @@ class Task(keras.Model):
         return fit_resumably(self, super().fit, source, Checkpoints.at(resume), seed, **kwargs)
 
     def train_step(self, *batch):
+        batch = *batch[:-1], split_rows(batch[-1])
         if self.technique is None:
-            return super().train_step(*batch[:-1], split_rows(batch[-1]))
+            return super().train_step(*batch)
         return self.technique.train_step(self, *batch)
+
+    @property
+    def non_trainable_variables(self):
+        """Those of Keras, and the random numbers of the technique: a step on JAX is given them."""
+        variables = super().non_trainable_variables
+        return variables if self.technique is None else [*variables, *self.technique.variables]
 
     def test_step(self, *batch):
         return super().test_step(*batch[:-1], split_rows(batch[-1]))
@@ -517,6 +524,18 @@ class Task(keras.Model):
             "lingxi": {"task": type(self).__name__, "max_length": self.max_length},
         }
 
+    def over(self, backbone, tokenizer=None):
+        """A copy of this task over another backbone: its settings, and the weights of its head."""
+        parts = {"backbone": backbone, "tokenizer": tokenizer or self.tokenizer}
+        copy = type(self)(**{**self.get_config(), **parts})
+        copy.copy_head(self)
+        return copy
+
+    def copy_head(self, other):
+        """Take the weights of another task of this kind, of all but the backbone."""
+        for own, theirs in zip(_head_weights(self), _head_weights(other), strict=True):
+            own.assign(theirs)
+
     # .keras files
 
     def get_config(self):
@@ -549,6 +568,11 @@ class Task(keras.Model):
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
+
+
+def _head_weights(task):
+    shared = {id(weight) for weight in task.backbone.weights}
+    return [weight for weight in task.weights if id(weight) not in shared]
 
 
 def refuse_of_default(**arguments):

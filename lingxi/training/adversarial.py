@@ -12,10 +12,17 @@ random numbers on by one pass.
 import collections
 
 import keras
-import tensorflow as tf
+from keras import ops
 
-from lingxi.layers import changed_embeddings
-from lingxi.training.technique import Technique, check_positive, dropout_states, token_mask
+from lingxi.layers import TokenEmbedding, changed_embeddings
+from lingxi.training.gradients import gradients, summed
+from lingxi.training.technique import (
+    Technique,
+    check_positive,
+    dropout_states,
+    name_of,
+    token_mask,
+)
 
 
 @keras.saving.register_keras_serializable(package="lingxi")
@@ -30,17 +37,16 @@ class Fgm(Technique):
     """
 
     def __init__(self, epsilon=0.1, weight=1.0):
-        super().__init__()
         check_positive(epsilon=epsilon, weight=weight)
         self.epsilon = epsilon
         self.weight = weight
 
     def loss_and_gradients(self, model, x, y, sample_weight, scale_loss):
         passes = _Passes(model, x, y, sample_weight, scale_loss)
-        clean = passes.at(_zeros, passes.loss)
+        clean = passes.at(passes.zeros(), passes.loss)
         point = [self.epsilon * unit(gradient) for gradient in clean.ascent]
         worst = passes.at(point, lambda outputs: self.weight * passes.loss(outputs))
-        return clean.loss + worst.loss, clean.outputs, _sums(clean.gradients, worst.gradients)
+        return clean.loss + worst.loss, clean.outputs, summed(clean.gradients, worst.gradients)
 
     def get_config(self):
         return {"epsilon": self.epsilon, "weight": self.weight}
@@ -61,7 +67,6 @@ class Pgd(Technique):
     """
 
     def __init__(self, epsilon=0.1, step_size=0.04, steps=3, weight=1.0):
-        super().__init__()
         check_positive(epsilon=epsilon, step_size=step_size, steps=steps, weight=weight)
         self.epsilon = epsilon
         self.step_size = step_size
@@ -70,13 +75,13 @@ class Pgd(Technique):
 
     def loss_and_gradients(self, model, x, y, sample_weight, scale_loss):
         passes = _Passes(model, x, y, sample_weight, scale_loss)
-        clean = passes.at(_zeros, passes.loss)
+        clean = passes.at(passes.zeros(), passes.loss)
         point = _step(clean.point, clean.ascent, self.step_size, self.epsilon)
         for _ in range(self.steps - 1):
             ascent = passes.at(point, passes.loss, learn=False).ascent
             point = _step(point, ascent, self.step_size, self.epsilon)
         worst = passes.at(point, lambda outputs: self.weight * passes.loss(outputs))
-        return clean.loss + worst.loss, clean.outputs, _sums(clean.gradients, worst.gradients)
+        return clean.loss + worst.loss, clean.outputs, summed(clean.gradients, worst.gradients)
 
     def get_config(self):
         return {
@@ -103,7 +108,6 @@ class FreeLb(Technique):
     """
 
     def __init__(self, epsilon=0.1, step_size=0.04, steps=3, seed=None):
-        super().__init__()
         check_positive(epsilon=epsilon, step_size=step_size, steps=steps)
         self.epsilon = epsilon
         self.step_size = step_size
@@ -113,19 +117,23 @@ class FreeLb(Technique):
 
     def loss_and_gradients(self, model, x, y, sample_weight, scale_loss):
         passes = _Passes(model, x, y, sample_weight, scale_loss)
-        first = found = passes.at(self._start, lambda outputs: passes.loss(outputs) / self.steps)
+        start = [
+            self._start(zeros, mask)
+            for zeros, mask in zip(passes.zeros(), passes.masks, strict=True)
+        ]
+        first = found = passes.at(start, lambda outputs: passes.loss(outputs) / self.steps)
         loss, gradients = first.loss, first.gradients
         for _ in range(self.steps - 1):
             point = _step(found.point, found.ascent, self.step_size, self.epsilon)
             found = passes.at(point, lambda outputs: passes.loss(outputs) / self.steps)
-            loss, gradients = loss + found.loss, _sums(gradients, found.gradients)
+            loss, gradients = loss + found.loss, summed(gradients, found.gradients)
         return loss, first.outputs, gradients
 
-    def _start(self, embeddings, mask):
-        shape = tf.shape(embeddings)
-        numbers = tf.reduce_sum(mask, axis=[1, 2], keepdims=True) * tf.cast(shape[2], tf.float32)
+    def _start(self, zeros, mask):
+        shape = ops.shape(zeros)
+        numbers = ops.sum(mask, axis=(1, 2), keepdims=True) * shape[2]
         noise = keras.random.uniform(shape, -self.epsilon, self.epsilon, "float32", self.random)
-        return tf.math.divide_no_nan(noise * mask, tf.sqrt(numbers))
+        return ops.divide_no_nan(noise * mask, ops.sqrt(numbers))
 
     def get_config(self):
         return {
@@ -157,7 +165,6 @@ class VirtualAdversarial(Technique):
     """
 
     def __init__(self, epsilon=0.1, weight=1.0, iterations=1, xi=0.1, seed=None):
-        super().__init__()
         check_positive(epsilon=epsilon, weight=weight, iterations=iterations, xi=xi)
         self.epsilon = epsilon
         self.weight = weight
@@ -168,13 +175,13 @@ class VirtualAdversarial(Technique):
 
     def loss_and_gradients(self, model, x, y, sample_weight, scale_loss):
         passes = _Passes(model, x, y, sample_weight, scale_loss)
-        clean = passes.at(_zeros, passes.loss)
+        clean = passes.at(passes.zeros(), passes.loss)
 
         def change(outputs):
             return model.divergence(passes.x, y, clean.outputs, outputs)
 
         noise = [
-            keras.random.normal(tf.shape(zeros), dtype="float32", seed=self.random)
+            keras.random.normal(ops.shape(zeros), dtype="float32", seed=self.random)
             for zeros in clean.point
         ]
         direction = [unit(d * mask) for d, mask in zip(noise, passes.masks, strict=True)]
@@ -183,7 +190,7 @@ class VirtualAdversarial(Technique):
             direction = [unit(g) for g in passes.at(near, change, learn=False).ascent]
         point = [self.epsilon * d for d in direction]
         worst = passes.at(point, lambda outputs: self.weight * change(outputs))
-        return clean.loss + worst.loss, clean.outputs, _sums(clean.gradients, worst.gradients)
+        return clean.loss + worst.loss, clean.outputs, summed(clean.gradients, worst.gradients)
 
     def get_config(self):
         return {
@@ -205,16 +212,29 @@ class _Passes:
 
     Args:
         model, x, y, sample_weight, scale_loss: as of `Technique.loss_and_gradients`.
+
+    Attributes:
+        masks: of each sequence that is embedded, float32 `[batch, seq, 1]`.
+
+    Raises:
+        TypeError: the model embeds no tokens.
     """
 
     def __init__(self, model, x, y, sample_weight, scale_loss):
         self.model = model
-        self.x = tf.nest.map_structure(tf.convert_to_tensor, x)
+        self.x = keras.tree.map_structure(ops.convert_to_tensor, x)
         self.y = y
         self.sample_weight = sample_weight
         self.scale_loss = scale_loss
-        self.masks = []  # of each sequence that is embedded, `[batch, seq, 1]`
-        self.dropout = [(state, tf.identity(state.value)) for state in dropout_states(model)]
+        self.width = _width(model)
+        self.names = [name for name in self.x if name.endswith("token_ids")]
+        self.masks = [token_mask(model, self.x, y, self.x[name]) for name in self.names]
+        self.dropout = [(state, ops.copy(state.value)) for state in dropout_states(model)]
+
+    def zeros(self):
+        """The point where nothing is added."""
+        shapes = [ops.shape(self.x[name]) for name in self.names]  # [batch, seq]
+        return [ops.zeros((*shape, self.width), "float32") for shape in shapes]
 
     def loss(self, outputs):
         """The loss of the task."""
@@ -224,77 +244,56 @@ class _Passes:
         """A `_Pass` at a point.
 
         Args:
-            point: a list of tensors; or, in the first pass, a function of embeddings and mask.
             objective: a function of the outputs of the model.
             learn: whether gradients by the weights are wanted.
         """
         for state, value in self.dropout:
             state.assign(value)
-        used = []
 
-        def move(token_ids, embeddings):
-            if callable(point):
-                self.masks.append(token_mask(self.model, self.x, self.y, token_ids))
-                used.append(point(embeddings, self.masks[-1]))
-            else:
-                used.append(point[len(used)])
-            tape.watch(used[-1])
-            return embeddings + tf.cast(used[-1], embeddings.dtype)
+        def run(point):
+            def move(token_ids, embeddings):
+                added = point[self.names.index(name_of(self.x, token_ids))]
+                return embeddings + ops.cast(added, embeddings.dtype)
 
-        with tf.GradientTape() as tape:
             with changed_embeddings(move):
                 outputs = self.model(self.x, training=True)
-            if not used:
-                raise TypeError(
-                    f"a {type(self.model).__name__} embeds no tokens, so that nothing can be added "
-                    "to their embeddings; train it without an adversarial technique"
-                )
             loss = objective(outputs)
-            scaled = self.scale_loss(loss)
+            return self.scale_loss(loss), (outputs, loss)
+
         weights = self.model.trainable_weights if learn else []
-        gradients, ascent = tape.gradient(scaled, (weights, used))
+        (outputs, loss), by_weights, ascent = gradients(run, weights, point)
         # Of a loss that was scaled too far for float16 the optimizer leaves the step out.
         ascent = [
-            tf.where(tf.math.is_finite(gradient), gradient, 0.0) * mask
+            ops.where(ops.isfinite(gradient), gradient, 0.0) * mask
             for gradient, mask in zip(ascent, self.masks, strict=True)
         ]
-        return _Pass(outputs, loss, gradients, ascent, used)
+        return _Pass(outputs, loss, by_weights, ascent, point)
+
+
+def _width(model):
+    """Of the embeddings of the tokens of a model."""
+    tables = [layer for layer in model._flatten_layers() if isinstance(layer, TokenEmbedding)]
+    if not tables:
+        raise TypeError(
+            f"a {type(model).__name__} embeds no tokens, so that nothing can be added to their "
+            "embeddings; train it without an adversarial technique"
+        )
+    return tables[0].output_dim
 
 
 def unit(direction):
     """`v / ‖v‖` of each example `[batch, seq, hidden]`; 0 where it is 0."""
-    largest = tf.reduce_max(tf.abs(direction), axis=[1, 2], keepdims=True)
-    direction = tf.math.divide_no_nan(direction, largest)  # its squares are neither inf nor 0
-    return tf.math.divide_no_nan(direction, size(direction))
+    largest = ops.max(ops.abs(direction), axis=(1, 2), keepdims=True)
+    direction = ops.divide_no_nan(direction, largest)  # its squares are neither inf nor 0
+    return ops.divide_no_nan(direction, size(direction))
 
 
 def size(point):
     """`‖v‖` of each example: `[batch, seq, hidden]` to `[batch, 1, 1]`."""
-    return tf.sqrt(tf.reduce_sum(tf.square(point), axis=[1, 2], keepdims=True))
+    return ops.sqrt(ops.sum(ops.square(point), axis=(1, 2), keepdims=True))
 
 
 def _step(point, ascent, step_size, epsilon):
     """`Π(δ + α g / ‖g‖)` for each sequence."""
     moved = [delta + step_size * unit(g) for delta, g in zip(point, ascent, strict=True)]
-    return [delta * epsilon / tf.maximum(size(delta), epsilon) for delta in moved]
-
-
-def _zeros(embeddings, mask):
-    return tf.zeros(tf.shape(embeddings), tf.float32)
-
-
-def _sums(first, second):
-    """The gradients of two losses added up; those of a table stay sparse."""
-    return [_sum(a, b) for a, b in zip(first, second, strict=True)]
-
-
-def _sum(first, second):
-    if first is None or second is None:
-        return second if first is None else first
-    if not (isinstance(first, tf.IndexedSlices) and isinstance(second, tf.IndexedSlices)):
-        return tf.convert_to_tensor(first) + tf.convert_to_tensor(second)
-    return tf.IndexedSlices(
-        tf.concat([first.values, second.values], axis=0),
-        tf.concat([first.indices, second.indices], axis=0),
-        first.dense_shape,
-    )
+    return [delta * epsilon / ops.maximum(size(delta), epsilon) for delta in moved]

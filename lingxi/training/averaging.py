@@ -31,7 +31,7 @@ class WeightAverage(keras.callbacks.Callback):
         self.steps = 0  # since `start`
 
     def on_train_begin(self, logs=None):
-        self._variables = list(self.model.trainable_variables)
+        self._averaged = {id(variable) for variable in self.model.trainable_variables}
         self.count, self.mean, self.steps = 0, [], 0
         if any("moving_variance" in v.path for v in self.model.non_trainable_variables):
             logging.warning(
@@ -54,17 +54,21 @@ class WeightAverage(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         if self.count:
-            for variable, mean in zip(self._variables, self.mean, strict=True):
+            for variable, mean in zip(self._variables(), self.mean, strict=True):
                 variable.assign(mean)
 
     def _add(self):
         self.count += 1
-        weights = [np.array(variable, "float32") for variable in self._variables]
+        weights = [np.array(variable, "float32") for variable in self._variables()]
         if self.count == 1:
             self.mean = weights
         else:
             for mean, weight in zip(self.mean, weights, strict=True):
                 mean += (weight - mean) / self.count
+
+    def _variables(self):
+        """Those that learned when it began; on JAX `model` has them written by the steps."""
+        return [variable for variable in self.model.variables if id(variable) in self._averaged]
 
     def get_state(self):
         """What a checkpoint keeps of it."""

@@ -32,6 +32,10 @@ class Distiller(keras.Model):
     a step. Validation shows the student's own loss. After `fit` the student is an ordinary task;
     the `W` stay here, for another `fit`.
 
+    A `MultiTask` learns from another one, or from a teacher for some of its tasks, `{name: task}`
+    (Liu et al. 2019, "Improving Multi-Task Deep Neural Networks via Knowledge Distillation"): each
+    task has the loss above, and learns from its labels alone if nobody teaches it.
+
     Args:
         student, teacher: tasks with the same vocabulary; to compare what they say, of the same kind
             with the same labels: `TextClassifier`, `TokenClassifier`, `MaskedLanguageModel`. Of
@@ -44,7 +48,8 @@ class Distiller(keras.Model):
     Raises:
         TypeError: hidden states, attention or values of models that are no stack of blocks.
         ValueError: another vocabulary or other labels; a teacher that cannot read texts as long;
-            other heads, of which attention and values need as many; bad weights or layers.
+            other heads, of which attention and values need as many; bad weights or layers; a
+            teacher of a task that a `MultiTask` does not have.
     """
 
     def __init__(
@@ -71,13 +76,19 @@ class Distiller(keras.Model):
             "values": values,
         }
         self.temperature = temperature
-        self._check()
         self.layer_map, self.projections = {}, []
+        self._notes = Notes()
+        self.built = True
+        settings = {**self.term_weights, "temperature": temperature, "layer_map": layer_map}
+        self.of_tasks = [
+            Distiller(*pair, **settings) for pair in _tasks_and_teachers(student, teacher)
+        ]
+        if self.of_tasks:
+            return
+        self._check()
         if hidden:
             self.layer_map = self._checked_map(layer_map)
             self.projections = [self._projection(layer) for layer in self.layer_map]
-        self._notes = Notes()
-        self.built = True
 
     def call(self, inputs, training=None):
         return self.student(inputs, training=training)
@@ -102,26 +113,34 @@ class Distiller(keras.Model):
     @contextlib.contextmanager
     def _teaching(self):
         """The student's loss is that of the class; the projections are trained with its weights."""
+        with self._noted(self.student, self._notes), contextlib.ExitStack() as stack:
+            for each in self.of_tasks or [self]:
+                stack.enter_context(each._taught(self._notes))
+            self.student.train_function = None
+            stack.callback(setattr, self.student, "train_function", None)
+            yield
+
+    @contextlib.contextmanager
+    def _taught(self, notes):
+        """The same of one task, of which `notes` are taken."""
         student, own_loss = self.student, self.student.compute_loss
 
         def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
             loss = own_loss(x, y, y_pred, sample_weight, training=training)
             if x is None or not training:
                 return loss
-            return self._loss(loss, x, y, y_pred, sample_weight)
+            return self._loss(loss, notes, x, y, y_pred, sample_weight)
 
-        with self._noted(student, self._notes), _parts(student, self.projections):
-            student.train_function = None
+        with _parts(student, self.projections):
             student.compute_loss = compute_loss
             try:
                 yield
             finally:
                 del student.compute_loss
-                student.train_function = None
 
-    def _loss(self, own_loss, x, y, y_pred, sample_weight):
+    def _loss(self, own_loss, mine, x, y, y_pred, sample_weight):
         """The sum of all terms for one batch, from what the student has just done."""
-        weights, mine, theirs = self.term_weights, self._notes, Notes()
+        weights, theirs = self.term_weights, Notes()
         with self._noted(self.teacher, theirs):
             taught = self.teacher(x, training=False)
         real = x.get("padding_mask")
@@ -253,6 +272,19 @@ class Distiller(keras.Model):
         projection = Dense(widths[1], use_bias=False, name=f"projection_{layer}")
         projection.build((None, widths[0]))
         return projection
+
+
+def _tasks_and_teachers(student, teacher):
+    """The tasks of a `MultiTask` that are taught, each with its teacher; of others nothing."""
+    if not hasattr(student, "tasks"):
+        return []
+    teachers = getattr(teacher, "tasks", teacher)
+    if not isinstance(teachers, dict) or not teachers or not set(teachers) <= set(student.tasks):
+        raise ValueError(
+            "a MultiTask learns from a MultiTask or from {name: task}, with teachers of its tasks "
+            f"{list(student.tasks)}; got {teacher!r}"
+        )
+    return [(student[name], each) for name, each in teachers.items()]
 
 
 class Notes:

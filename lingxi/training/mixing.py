@@ -1,9 +1,10 @@
 """Training on embeddings that are mixed with those of other texts, or cut out."""
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from lingxi.layers import changed_embeddings
+from lingxi.training.gradients import gradients
 from lingxi.training.technique import Technique, check_positive, token_mask
 
 CUTS = ("token", "span", "feature")
@@ -29,7 +30,6 @@ class Mixup(Technique):
     """
 
     def __init__(self, alpha=1.0, seed=None):
-        super().__init__()
         check_positive(alpha=alpha)
         self.alpha = alpha
         self.seed = seed
@@ -38,34 +38,37 @@ class Mixup(Technique):
     def loss_and_gradients(self, model, x, y, sample_weight, scale_loss):
         if "token_ids" not in x:
             raise _unmixable(model)
-        x = tf.nest.map_structure(tf.convert_to_tensor, x)
-        batch = tf.shape(x["token_ids"])[:1]
+        x = keras.tree.map_structure(ops.convert_to_tensor, x)
+        batch = ops.shape(x["token_ids"])[:1]
         share = keras.random.beta(batch, self.alpha, self.alpha, "float32", self.random)
-        share = tf.maximum(share, 1.0 - share)  # [batch]
-        partner = tf.argsort(keras.random.uniform(batch, seed=self.random))  # [batch]
+        share = ops.maximum(share, 1.0 - share)  # [batch]
+        partner = ops.argsort(keras.random.uniform(batch, seed=self.random))  # [batch]
         mask = x["padding_mask"]
-        mixed = {**x, "padding_mask": mask | tf.gather(mask, partner)}
+        mixed = {**x, "padding_mask": mask | ops.take(mask, partner, axis=0)}
 
         def mix(token_ids, embeddings):
-            own = embeddings * tf.cast(tf.expand_dims(mask, -1), embeddings.dtype)
-            weight = tf.cast(tf.reshape(share, [-1, 1, 1]), embeddings.dtype)  # [batch, 1, 1]
-            return weight * own + (1 - weight) * tf.gather(own, partner)
+            own = embeddings * ops.cast(ops.expand_dims(mask, -1), embeddings.dtype)
+            weight = ops.cast(ops.reshape(share, (-1, 1, 1)), embeddings.dtype)  # [batch, 1, 1]
+            return weight * own + (1 - weight) * ops.take(own, partner, axis=0)
 
         def partners(values):
-            return tf.nest.map_structure(lambda value: tf.gather(value, partner), values)
+            return keras.tree.map_structure(lambda value: ops.take(value, partner, axis=0), values)
 
-        weights = 1.0 if sample_weight is None else tf.cast(sample_weight, tf.float32)
-        weights *= tf.ones_like(share)
-        with tf.GradientTape() as tape:
+        weights = 1.0 if sample_weight is None else ops.cast(sample_weight, "float32")
+        weights *= ops.ones_like(share)
+
+        def of_both(_):
             outputs = _outputs(model, mixed, mix)
-            if not (tf.is_tensor(outputs) and outputs.shape.rank == 2):
+            if not (ops.is_tensor(outputs) and len(outputs.shape) == 2):
                 raise _unmixable(model)
             loss = model.compute_loss(x, y, outputs, share * weights, training=True)
             loss += model.compute_loss(
                 x, partners(y), outputs, (1.0 - share) * partners(weights), training=True
             )
-            scaled = scale_loss(loss)
-        return loss, outputs, tape.gradient(scaled, model.trainable_weights)
+            return scale_loss(loss), (loss, outputs)
+
+        (loss, outputs), by_weights, _ = gradients(of_both, model.trainable_weights)
+        return loss, outputs, by_weights
 
     def get_config(self):
         return {"alpha": self.alpha, "seed": self.seed}
@@ -91,7 +94,6 @@ class Cutoff(Technique):
     """
 
     def __init__(self, rate=0.1, kind="token", weight=1.0, consistency=1.0, seed=None):
-        super().__init__()
         check_positive(rate=rate, weight=weight)
         if rate >= 1.0:
             raise ValueError(f"rate must be below 1, got {rate}")
@@ -107,13 +109,13 @@ class Cutoff(Technique):
         self.random = keras.random.SeedGenerator(seed)
 
     def loss_and_gradients(self, model, x, y, sample_weight, scale_loss):
-        x = tf.nest.map_structure(tf.convert_to_tensor, x)
+        x = keras.tree.map_structure(ops.convert_to_tensor, x)
 
         def cut(token_ids, embeddings):
-            kept = self.kept(token_mask(model, x, y, token_ids), tf.shape(embeddings))
-            return embeddings * tf.cast(kept, embeddings.dtype)
+            kept = self.kept(token_mask(model, x, y, token_ids), ops.shape(embeddings))
+            return embeddings * ops.cast(kept, embeddings.dtype)
 
-        with tf.GradientTape() as tape:
+        def whole_and_rest(_):
             whole, rest = model(x, training=True), _outputs(model, x, cut)
             loss, of_rest = (
                 model.compute_loss(x, y, outputs, sample_weight, training=True)
@@ -124,8 +126,10 @@ class Cutoff(Technique):
                 divergence = model.divergence(x, y, whole, rest, sample_weight)
                 divergence += model.divergence(x, y, rest, whole, sample_weight)
                 loss += self.consistency * divergence / 2.0
-            scaled = scale_loss(loss)
-        return loss, whole, tape.gradient(scaled, model.trainable_weights)
+            return scale_loss(loss), (loss, whole)
+
+        (loss, whole), by_weights, _ = gradients(whole_and_rest, model.trainable_weights)
+        return loss, whole, by_weights
 
     def kept(self, mask, shape):
         """What is not cut of embeddings `shape`: bool `[batch, seq or 1, hidden or 1]`.
@@ -134,26 +138,24 @@ class Cutoff(Technique):
             mask: 1 at real tokens, float32 `[batch, seq, 1]`.
             shape: `[batch, seq, hidden]`.
         """
-        batch, seq, hidden = tf.unstack(shape)
+        batch, seq, hidden = shape
         if self.kind == "feature":
-            scores = keras.random.uniform([batch, 1, hidden], seed=self.random)
-            return _rank(scores, axis=2) >= tf.cast(
-                self.rate * tf.cast(hidden, tf.float32), tf.int32
-            )
-        mask = tf.squeeze(mask, -1)  # [batch, seq]
-        length = tf.reduce_sum(mask, axis=1, keepdims=True) - 1.0  # [batch, 1], without the first
-        count = tf.round(self.rate * length)
-        column = tf.expand_dims(tf.range(seq), 0)  # [1, seq]
+            scores = keras.random.uniform((batch, 1, hidden), seed=self.random)
+            return _rank(scores, axis=2) >= int(self.rate * hidden)
+        mask = ops.squeeze(mask, -1)  # [batch, seq]
+        length = ops.sum(mask, axis=1, keepdims=True) - 1.0  # [batch, 1], without the first
+        count = ops.round(self.rate * length)
+        column = ops.expand_dims(ops.arange(seq, dtype="int32"), 0)  # [1, seq]
         if self.kind == "token":
-            scores = keras.random.uniform([batch, seq], seed=self.random)
-            scores = tf.where((mask > 0) & (column > 0), scores, 2.0)
-            kept = _rank(scores, axis=1) >= tf.cast(count, tf.int32)
+            scores = keras.random.uniform((batch, seq), seed=self.random)
+            scores = ops.where((mask > 0) & (column > 0), scores, 2.0)
+            kept = _rank(scores, axis=1) >= ops.cast(count, "int32")
         else:
-            places = keras.random.uniform([batch, 1], seed=self.random)
-            first = 1.0 + tf.floor(places * (length - count + 1.0))
-            place = tf.cast(column, tf.float32)
+            places = keras.random.uniform((batch, 1), seed=self.random)
+            first = 1.0 + ops.floor(places * (length - count + 1.0))
+            place = ops.cast(column, "float32")
             kept = (place < first) | (place >= first + count)
-        return tf.expand_dims(kept, -1)
+        return ops.expand_dims(kept, -1)
 
     def get_config(self):
         return {
@@ -189,7 +191,7 @@ def _outputs(model, x, change):
 
 def _rank(scores, axis):
     """The place of each score among those of its row, from 0."""
-    return tf.argsort(tf.argsort(scores, axis=axis), axis=axis)
+    return ops.argsort(ops.argsort(scores, axis=axis), axis=axis)
 
 
 def _unmixable(model):

@@ -34,7 +34,8 @@ class MagnitudePruning(keras.callbacks.Callback):
 
     Raises:
         ValueError: shares that are not `0 <= initial <= sparsity < 1`, or a schedule without steps;
-            when the training begins, no such kernel.
+            when the training begins, no such kernel. NotImplementedError: then, on another backend
+            than TensorFlow.
     """
 
     def __init__(
@@ -73,6 +74,11 @@ class MagnitudePruning(keras.callbacks.Callback):
         return max(self.begin + 1, round(0.75 * steps * self.params["epochs"]))
 
     def on_train_begin(self, logs=None):
+        if keras.backend.backend() != "tensorflow":
+            raise NotImplementedError(
+                "MagnitudePruning needs the TensorFlow backend, but Keras runs on "
+                f"{keras.backend.backend()}: set KERAS_BACKEND=tensorflow, or train without it"
+            )
         kernels = [v for v in self.model.trainable_variables if re.search(self.pattern, v.path)]
         if not kernels:
             raise ValueError(f"no weight that learns has {self.pattern!r} in its path")
@@ -141,10 +147,10 @@ def importance(task, data, part="heads", batch_size=None):
     `ξ = 1` on it (Michel et al. 2019, equation 2), divided by the L2 norm in its block, as there.
 
     Args:
-        task: a trained task on a `lingxi.zoo.Bert`.
+        task: a trained task on a `lingxi.zoo.Bert`, or a `MultiTask`.
         data: `(x, y)` as `fit` takes them, or a `tf.data.Dataset` of batches of tokenized inputs
-            and targets, such as `masked_batches` of a `MaskedLanguageModel` gives. Some hundred
-            examples are enough.
+            and targets, such as `masked_batches` of a `MaskedLanguageModel` gives; of a `MultiTask`
+            `{name: data}`, whose examples count alike. Some hundred examples are enough.
         part: "heads" or "units".
         batch_size: examples a step.
 
@@ -154,9 +160,28 @@ def importance(task, data, part="heads", batch_size=None):
     if part not in PARTS:
         raise ValueError(f"part must be one of {PARTS}, got {part!r}")
     _check_encoder(task)
+    total, examples = 0.0, 0
+    for each, batches in _tasks_and_batches(task, data, batch_size):
+        found, count = _dependence(each, batches, part)
+        total, examples = total + found, examples + count
+    if not examples:
+        raise ValueError("got no examples; the importance needs some, a few hundred are enough")
+    norms = np.linalg.norm(total, axis=1, keepdims=True)
+    return total / np.where(norms > 0, norms, 1.0)
+
+
+def _tasks_and_batches(task, data, batch_size):
+    """A task, or each of a `MultiTask` that has data, with its batches."""
+    if hasattr(task, "tasks"):
+        datasets = task._datasets(data, "train", batch_size, "given")
+        return [(task[name], dataset) for name, dataset in datasets.items()]
     if not isinstance(data, tf.data.Dataset):
-        x, y = data
-        data = task._batches(x, y, batch_size, "given")["x"]
+        data = task._batches(*data, batch_size, "given")["x"]
+    return [(task, data)]
+
+
+def _dependence(task, batches, part):
+    """`Σ |∂L/∂ξ|` over examples, float32 `[blocks, heads]` or `[blocks, units]`; their number."""
     if not task.compiled:
         task.compile()
         task._compiled_by_default = True
@@ -177,14 +202,11 @@ def importance(task, data, part="heads", batch_size=None):
         return total * tf.cast(batch, tf.float32), batch  # the loss is a mean over the batch
 
     total, examples = np.zeros((len(blocks), count), "float32"), 0
-    for batch in data:
+    for batch in batches:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         found, size = gradients(x, y, sample_weight)
         total, examples = total + found.numpy(), examples + int(size)
-    if not examples:
-        raise ValueError("got no examples; the importance needs some, a few hundred are enough")
-    norms = np.linalg.norm(total, axis=1, keepdims=True)
-    return total / np.where(norms > 0, norms, 1.0)
+    return total, examples
 
 
 def prune_heads(task, share, data, batch_size=None):
@@ -196,7 +218,7 @@ def prune_heads(task, share, data, batch_size=None):
     `transformers` has no such encoders. Fine-tune it again for an epoch.
 
     Args:
-        task: a trained task on a `lingxi.zoo.Bert`; it is left as it is.
+        task: a trained task on a `lingxi.zoo.Bert`, or a `MultiTask`; it is left as it is.
         share: of the heads of a block, from 0 to less than 1; one is left in any case.
         data, batch_size: see `importance`.
     """
@@ -238,13 +260,7 @@ def keep_only(task, part, kept):
     else:
         smaller = dataclasses.replace(config, intermediate_dim=left)
     settings = {**backbone.get_config(), "config": dataclasses.asdict(smaller)}
-    pruned = type(task)(
-        **{
-            **task.get_config(),
-            "backbone": type(backbone).from_config(settings),
-            "tokenizer": task.tokenizer,
-        }
-    )
+    pruned = task.over(type(backbone).from_config(settings))
     count = _count(config, part)
     sliced = {}  # path of a variable: its value
     for block, numbers in zip(backbone.blocks, kept, strict=True):
@@ -258,7 +274,7 @@ def keep_only(task, part, kept):
         value = keras.ops.convert_to_numpy(last.kernel)
         value = value.reshape(count, -1, value.shape[-1])[numbers]  # [heads, head_dim, out]
         sliced[last.kernel.path] = value.reshape(-1, value.shape[-1])
-    for old, new in zip(task.weights, pruned.weights, strict=True):
+    for old, new in zip(backbone.weights, pruned.backbone.weights, strict=True):
         new.assign(sliced.get(old.path, old))
     return pruned
 

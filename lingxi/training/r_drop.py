@@ -1,8 +1,8 @@
 """Two dropouts of a batch that shall agree."""
 
 import keras
-import tensorflow as tf
 
+from lingxi.training.gradients import gradients
 from lingxi.training.technique import Technique, check_positive, dropout_states
 
 
@@ -22,7 +22,6 @@ class RDrop(Technique):
     """
 
     def __init__(self, alpha=1.0):
-        super().__init__()
         check_positive(alpha=alpha)
         self.alpha = alpha
 
@@ -32,7 +31,8 @@ class RDrop(Technique):
                 "RDrop compares two dropouts, but this model has none: give the config of its "
                 "backbone a dropout above 0"
             )
-        with tf.GradientTape() as tape:
+
+        def both(_):
             first, second = model(x, training=True), model(x, training=True)
             losses = [
                 model.compute_loss(x, y, outputs, sample_weight, training=True)
@@ -41,8 +41,10 @@ class RDrop(Technique):
             divergence = model.divergence(x, y, first, second, sample_weight)
             divergence += model.divergence(x, y, second, first, sample_weight)
             loss = losses[0] + losses[1] + self.alpha / 2 * divergence
-            scaled = scale_loss(loss)
-        return loss, first, tape.gradient(scaled, model.trainable_weights)
+            return scale_loss(loss), (loss, first)
+
+        (loss, first), by_weights, _ = gradients(both, model.trainable_weights)
+        return loss, first, by_weights
 
     def get_config(self):
         return {"alpha": self.alpha}

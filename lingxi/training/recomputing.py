@@ -4,9 +4,10 @@ import contextlib
 import functools
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from lingxi.layers import TransformerBlock
+from lingxi.training.gradients import inner_scope
 from lingxi.training.interception import forget_graphs, intercepted
 from lingxi.training.technique import dropout_states
 
@@ -26,13 +27,8 @@ def recomputed(model):
         model: a task or an architecture made of `lingxi.layers.TransformerBlock`.
 
     Raises:
-        NotImplementedError: Keras does not run on TensorFlow.
         ValueError: the model has no such block.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise NotImplementedError(
-            f"recomputed needs the TensorFlow backend, but Keras runs on {keras.backend.backend()}"
-        )
     blocks = [part for part in model._flatten_layers() if isinstance(part, TransformerBlock)]
     if not blocks:
         raise ValueError(f"a {type(model).__name__} has no TransformerBlock to compute again")
@@ -53,22 +49,21 @@ def _twice(block, call, inputs, training=None, **kwargs):
     floats = {  # those besides the inputs that have gradients, such as a context
         name: value
         for name, value in kwargs.items()
-        if tf.is_tensor(value) and value.dtype.is_floating
+        if ops.is_tensor(value) and keras.backend.is_float_dtype(value.dtype)
     }
     others = {name: value for name, value in kwargs.items() if name not in floats}
     states = dropout_states(block)
-    seeds = [(state, tf.identity(state.value)) for state in states]
-    drawn = []  # the states after the first run
+    seeds = [(state, ops.copy(state.value)) for state in states]
 
     def run(inputs, *values):
-        with keras.StatelessScope(state_mapping=seeds) as scope:  # the same dropout both times
+        with inner_scope() as scope:
+            for seed in seeds:  # the same dropout both times
+                scope.add_update(seed)
             options = {**others, **dict(zip(floats, values, strict=True))}
             outputs = call(inputs, training=True, **options)
-        if not drawn:
-            drawn.extend(scope.get_current_value(state) for state in states)
-        return outputs
+        return outputs, [scope.get_current_value(state) for state in states]
 
-    outputs = keras.remat(run)(inputs, *floats.values())
+    outputs, drawn = keras.remat(run)(inputs, *floats.values())
     for state, value in zip(states, drawn, strict=True):
         state.assign(value)
     return outputs

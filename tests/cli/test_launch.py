@@ -101,7 +101,6 @@ launch.launch([([sys.executable, "-c", {said!r}], None)], "")
     ("flags", "message"),
     [
         (["--processes=2"], "--processes needs --distribute"),
-        (["--distribute=data_parallel", "--technique=fgm"], "changes steps on TensorFlow alone"),
         (["--distribute=data_parallel", "--coordinator=h:1"], "belong together"),
         (
             ["--distribute=data_parallel", "--coordinator=h:1", "--process_id=2", "--processes=2"],
@@ -124,6 +123,7 @@ def test_a_training_goes_on_after_a_process_was_killed(model, table, tmp_path):
     environment = {**ENVIRONMENT, **ON_JAX, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     command = [*COMMAND, "train", "--preset", model, "--data", table, "--resume", "--seed", "1"]
     command += ["--epochs", "30", "--batch_size", "12", "--learning_rate", "1e-2"]
+    command += ["--technique", "freelb", "--recompute"]
     command += ["--distribute", "data_parallel", "--processes", "2", "--output"]
     options = {"env": environment, "cwd": tmp_path, "text": True}
     options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -4,7 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from lingxi.tasks import MaskedLanguageModel, TextClassifier, TextRegressor, TokenClassifier
+from lingxi.tasks import (
+    MaskedLanguageModel,
+    MultiTask,
+    TextClassifier,
+    TextRegressor,
+    TokenClassifier,
+)
 from lingxi.text import WordPieceTokenizer
 from lingxi.training import AdamW, Distiller
 from lingxi.zoo import Bert, BertConfig
@@ -259,3 +265,56 @@ def test_numbers_are_no_scores_of_labels(tiny_classifier):
     distiller.compile(run_eagerly=True)
     with pytest.raises(ValueError, match="TextRegressor.*pass logits=0"):
         distiller.fit(TEXTS, [1.0, 0.0, 0.0, 1.0], verbose=0)
+
+
+@pytest.fixture
+def several(vocabulary):
+    """A function: a classifier and a tagger over one encoder of so many blocks."""
+
+    def make(layers, hidden):
+        shared = new_bert(vocabulary, layers, hidden), WordPieceTokenizer(vocabulary, max_length=16)
+        classifier = TextClassifier(*shared, ["negative", "positive"])
+        return MultiTask({"names": TokenClassifier(*shared, ["PER"]), "sentiment": classifier})
+
+    return make
+
+
+def test_several_tasks_learn_from_several_teachers(several):
+    student, teacher = several(1, 8), several(2, 12)
+    x = student.tokenizer(TEXTS, max_length=16)
+    before = {name: np.array(values) for name, values in student(x).items()}
+    wanted = {name: np.array(values) for name, values in teacher(x).items()}
+    weights = len(student.weights)
+    distiller = Distiller(student, teacher, labels=0.0, logits=1.0, hidden=0.1, values=0.1)
+    assert len(distiller.weights) == weights + 4  # of each task, for the embeddings and the block
+    distiller.compile(AdamW(0.01))
+    data = {"names": TAGGED, "sentiment": (TEXTS, LABELS)}
+    distiller.fit(data, epochs=30, seed=1, verbose=0)
+    for name, values in student(x).items():
+        apart = np.abs(np.array(values) - wanted[name]).mean()
+        assert apart < 0.7 * np.abs(before[name] - wanted[name]).mean(), name
+    assert len(student.weights) == weights
+    assert not any("call" in vars(layer) for layer in student._flatten_layers())
+    assert not any("compute_loss" in vars(task) for task in student.tasks.values())
+
+
+def test_a_task_without_a_teacher_learns_from_its_labels(several, monkeypatch):
+    student, teacher = several(1, 8), several(2, 12)
+    distiller = Distiller(student, {"sentiment": teacher["sentiment"]}, logits=1.0)
+    distiller.compile(AdamW(1e-3), run_eagerly=True)
+    called = []
+    losses = Distiller._loss
+    monkeypatch.setattr(
+        Distiller, "_loss", lambda self, *args: called.append(self.student) or losses(self, *args)
+    )
+    data = {"names": TAGGED, "sentiment": (TEXTS, LABELS)}
+    before = [np.array(w) for w in student["names"].weights]
+    history = distiller.fit(data, validation_data=data, verbose=0).history
+    assert called == [student["sentiment"]]
+    assert np.isfinite([*history["names_loss"], *history["val_sentiment_loss"]]).all()
+    pairs = zip(before, student["names"].weights, strict=True)
+    assert not all(np.array_equal(a, b) for a, b in pairs)
+    with pytest.raises(ValueError, match="teachers of its tasks .'names', 'sentiment'.; got"):
+        Distiller(student, {"questions": teacher["sentiment"]})
+    with pytest.raises(ValueError, match="learns from a MultiTask or from {name: task}"):
+        Distiller(student, teacher["sentiment"])

@@ -14,6 +14,7 @@ from lingxi import export, tasks
 from lingxi.cli.launch import free_address
 from tests.layers.test_on_jax import ON_JAX
 from tests.training.process_training import TEXTS
+from tests.training.techniques_on_jax import DRAWN, OTHERS, PLAIN, train
 from tests.training.test_techniques_of_tasks import MAKERS
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +101,36 @@ def test_every_task_trains_on_two_devices_as_on_one(vocabulary, tmp_path):
         assert "val_loss" in apart["metrics"], kind
     assert "val_f1" in found["tagger"]["metrics"]
     assert "val_perplexity" in found["generator"]["metrics"]
+
+
+def test_techniques_train_on_jax_as_on_tensorflow(tiny_classifier, vocabulary, tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(vocabulary), encoding="utf-8")
+    tiny_classifier().save_preset(tmp_path / "task")
+    tiny_classifier(config={"dropout": 0.2}).save_preset(tmp_path / "task_dropout")
+    flags = f"{ON_JAX['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    environment = {**os.environ, **ON_JAX, "XLA_FLAGS": flags}
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "cache")
+    command = [sys.executable, "-m", "tests.training.techniques_on_jax", tmp_path / "task", path]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-4000:]
+    found = json.loads(run.stdout.splitlines()[-1])
+
+    same = {*PLAIN, *DRAWN, "recomputed", "resumed"}
+    for name in same:
+        assert max(found[name].values()) < 1e-5, name
+    assert found["resumed"] == {"weights": 0.0, "history": 0.0}
+    for name in ("averaged", "rounded"):
+        assert 1e-3 < found[name]["weights"] < 1.0, name
+    for kind in OTHERS:
+        assert np.isfinite(found[kind]["loss"]) and found[kind]["moved"] > 1e-6, kind
+    losses = found["distilled by LoRA"]["losses"]
+    assert losses[-1] < losses[0]
+    for name, technique in PLAIN.items():
+        weights, _ = train(tmp_path / "task", technique())
+        with np.load(tmp_path / f"task_{name}.npz") as others:
+            for place, weight in enumerate(weights):
+                np.testing.assert_allclose(others[f"arr_{place}"], weight, atol=1e-5, err_msg=name)
 
 
 def test_what_jax_trained_is_exported_by_tensorflow(two, preset, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lingxi import export
-from lingxi.tasks import TextClassifier
+from lingxi.tasks import MultiTask, TextClassifier, TokenClassifier
 from lingxi.training import (
     AdamW,
     MagnitudePruning,
@@ -18,6 +18,8 @@ from lingxi.training import (
     prune_units,
 )
 from lingxi.training.pruning import keep_only
+from tests.tasks.test_multi_task import encoder
+from tests.tasks.test_token_classifier import examples as entities
 
 TEXTS = ["a good film", "bad", "the story was long and very cold", "lovely music"] * 2
 LABELS = ["positive", "negative", "negative", "positive"] * 2
@@ -236,3 +238,31 @@ def test_what_cannot_be_is_refused(tiny_classifier):
     add_lora(task)
     with pytest.raises(ValueError, match="merge_lora"):
         prune_heads(task, 0.5, data)
+
+
+def test_several_tasks_lose_what_none_of_them_needs(vocabulary):
+    shared = encoder(vocabulary, **SMALL)
+    multi = MultiTask(
+        {
+            "names": TokenClassifier(*shared, ["PLACE", "FOOD"]),
+            "sentiment": TextClassifier(*shared, ["negative", "positive"]),
+        }
+    )
+    data = {"names": entities(6), "sentiment": (TEXTS, LABELS)}
+    alone = [importance(multi, {name: given}) for name, given in data.items()]
+    both = importance(multi, data)
+    np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1.0, rtol=1e-5)
+    shares = np.stack([both, *alone], axis=-1)  # [blocks, heads, 3]
+    assert (shares[..., 0] >= shares[..., 1:].min(-1) - 1e-6).all()
+    assert not np.allclose(alone[0], alone[1], atol=1e-3)
+
+    pruned = prune_heads(multi, 0.5, data)
+    assert pruned.backbone.config.num_heads == 2
+    assert all(task.backbone is pruned.backbone for task in pruned.tasks.values())
+    kept = np.sort(np.argsort(-both, axis=1)[:, :2], axis=1)
+    x = multi.tokenizer(TEXTS)
+    wanted = keep_only(multi["names"], "heads", kept)(x)
+    np.testing.assert_allclose(pruned(x)["names"], wanted, atol=1e-6)
+    assert np.isfinite(pruned.fit(data, verbose=0).history["loss"]).all()
+    with pytest.raises(ValueError, match="data of no task: .'other'."):
+        prune_heads(multi, 0.5, {"other": data["names"]})
