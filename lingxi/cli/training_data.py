@@ -38,7 +38,8 @@ flags.DEFINE_enum(
 flags.DEFINE_boolean(
     "stream",
     False,
-    "classify, rate: read --data while training; for files larger than memory.",
+    "classify, rate, embed, translate, summarize: read --data while training; for files larger "
+    "than memory.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
@@ -108,6 +109,7 @@ NAMES = {  # of what is learned, in messages
     "translate": "translator",
 }
 OF_PAIRS = ("translate", "summarize")  # tasks that learn to write the second text
+OF_TABLES = ("classify", "rate", "embed", *OF_PAIRS)
 MAX_NAMED = 10  # labels to print
 
 
@@ -211,7 +213,7 @@ def _to_write():
         )
     data, validation = _tables(None, "name")
     note(f"{len(data)} training pairs")
-    return {}, (data.texts,), validation and validation.texts
+    return {}, *_arguments(data, validation)
 
 
 _DATA = {
@@ -275,13 +277,14 @@ def _arguments(data, validation):
 
 def check():
     """Raise ValueError for flags that contradict each other."""
-    tables, task = ("classify", "rate", "embed", *OF_PAIRS), FLAGS.task
+    task = FLAGS.task
     if FLAGS.split is not None and FLAGS.validation:
         raise ValueError("give --validation or --split, not both")
-    if FLAGS.split is not None and task not in tables:
-        raise ValueError(f"--split is for --task {', '.join(tables)}; give a file of --validation")
-    if FLAGS.stream and task not in ("classify", "rate"):
-        raise ValueError("--stream is for --task classify and rate")
+    if FLAGS.split is not None and task not in OF_TABLES:
+        tables = ", ".join(OF_TABLES)
+        raise ValueError(f"--split is for --task {tables}; give a file of --validation")
+    if FLAGS.stream and task not in OF_TABLES:
+        raise ValueError(f"--stream is for --task {', '.join(OF_TABLES)}, got --task {task}")
     if FLAGS.class_weight and (task != "classify" or FLAGS.multi_label):
         raise ValueError("--class_weight is for --task classify without --multi_label")
 

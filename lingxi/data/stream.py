@@ -14,6 +14,9 @@ class TableStream:
         train, dev = stream.split(0.01)
         classifier.fit(train, validation_data=dev)
 
+    With a `pair_column` and a `label_column` of None a translator, a summarizer and an embedder
+    learn from it.
+
     The table is read once to check and count its rows, then once an epoch; in memory are `buffer`
     rows. A buffer mixes neighbours only: shuffle a file that is sorted by label first.
 
@@ -59,10 +62,15 @@ class TableStream:
 
     def examples(self, seed=None):
         """`Row`s; in the order of the table, or, with a seed, in another one for each seed."""
+        return (row for _, row in self.numbered(seed))
+
+    def numbered(self, seed=None):
+        """`(number, Row)` of each of `examples`; 0 is the first one of the table."""
         found = (row for row in self.table.rows() if not isinstance(row, Problem))
         if self._part is not None:
             share, split_seed, side = self._part
             found = (row for row in found if is_held_out(row.text, share, split_seed) == side)
+        found = enumerate(found)
         return found if seed is None else _shuffled(found, self.buffer, random.Random(str(seed)))
 
     def split(self, share, seed=0):

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from lingxi.tasks.text_data import Batches, padded_length, prepared_tfds
+from lingxi.tasks.text_data import Batches, padded_in_graph, padded_length, prepared_tfds
 from lingxi.training import IGNORED
 
 TOKENS_PER_BATCH = 4096
@@ -134,21 +134,11 @@ def tokenized_pairs(dataset, encode, start_id, pad_ids, tokens_per_batch, shuffl
     if not isinstance(spec, tuple) or len(spec) != 2 or any(s.dtype != tf.string for s in spec):
         raise TypeError(f"the data set must give pairs (source, target) of strings, got {spec}")
 
-    def batch(source_ids, target_ids):
-        source_mask = source_ids != IGNORED
-        filled = tf.where(target_ids != IGNORED, target_ids, pad_ids[1])
-        start = tf.fill([tf.shape(target_ids)[0], 1], start_id)
-        inputs = {
-            "encoder_token_ids": tf.where(source_mask, source_ids, pad_ids[0]),
-            "encoder_padding_mask": source_mask,
-            "decoder_token_ids": tf.concat([start, filled[:, :-1]], axis=1),
-        }
-        return inputs, target_ids
-
     if spec[0].shape.rank == 1:
 
         def padded(sources, targets):
-            return batch(*(ids.to_tensor(IGNORED) for ids in encode(sources, targets)))
+            ids = (ids.to_tensor(IGNORED) for ids in encode(sources, targets))
+            return _shifted(*ids, start_id, pad_ids)
 
         return dataset.map(padded, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
@@ -164,7 +154,27 @@ def tokenized_pairs(dataset, encode, start_id, pad_ids, tokens_per_batch, shuffl
         padded_shapes=([None], [None]),
         padding_values=(IGNORED, IGNORED),
     )
-    return dataset.map(batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.map(lambda *ids: _shifted(*ids, start_id, pad_ids), tf.data.AUTOTUNE)
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def batch_in_graph(sources, targets, start_id, pad_ids, longest):
+    """A batch as `PairBatches` has them of ragged ids `[batch, (seq)]`, `longest` at most."""
+    padded = (padded_in_graph(ids, IGNORED, longest) for ids in (sources, targets))
+    return _shifted(*padded, start_id, pad_ids)
+
+
+def _shifted(source_ids, target_ids, start_id, pad_ids):
+    """Ids `[batch, seq]`, filled with `IGNORED`, to what the model takes and the labels."""
+    source_mask = source_ids != IGNORED
+    filled = tf.where(target_ids != IGNORED, target_ids, pad_ids[1])
+    start = tf.fill([tf.shape(target_ids)[0], 1], start_id)
+    inputs = {
+        "encoder_token_ids": tf.where(source_mask, source_ids, pad_ids[0]),
+        "encoder_padding_mask": source_mask,
+        "decoder_token_ids": tf.concat([start, filled[:, :-1]], axis=1),
+    }
+    return inputs, target_ids
 
 
 class PairBatches(Batches):
@@ -257,16 +267,28 @@ class PairBatches(Batches):
         """Neighbours as batches of at most `tokens_per_batch`, or of `batch_size` pairs."""
         if self.batch_size is not None:
             return np.split(rows, range(self.batch_size, len(rows), self.batch_size))
-        batches, start = [], 0
-        longest = np.zeros(2, int)
-        for end, row in enumerate(rows):
-            lengths = self.sources.lengths[row], self.targets.lengths[row]
-            grown = np.maximum(longest, lengths)
-            if end > start and (end - start + 1) * grown.sum() > self.tokens_per_batch:
-                batches.append(rows[start:end])
-                start, grown = end, np.array(lengths)
-            longest = grown
-        return [*batches, rows[start:]]
+        lengths = zip(self.sources.lengths[rows], self.targets.lengths[rows], strict=True)
+        batches = neighbours(zip(rows, lengths, strict=True), self.tokens_per_batch)
+        return [np.array(batch) for batch in batches]
+
+
+def neighbours(items, tokens_per_batch):
+    """Items that come one by one, in their order, as lists of as many tokens as may be.
+
+    Args:
+        items: an iterator of `(item, (source, target))`, where the latter are lengths in tokens.
+        tokens_per_batch: as of `PairBatches`.
+    """
+    batch, longest = [], (0, 0)
+    for item, lengths in items:
+        grown = tuple(map(max, longest, lengths))
+        if batch and (len(batch) + 1) * sum(grown) > tokens_per_batch:
+            yield batch
+            batch, grown = [], lengths
+        batch.append(item)
+        longest = grown
+    if batch:
+        yield batch
 
 
 class _Rows:

@@ -98,8 +98,6 @@ class SequenceHead(HeadTask):
             options = {"batch_size": batch_size, "seed": seed}
             x = self._augmented(x, y, sample_weight, augmentation, shuffle, options)
             y = sample_weight = None
-        if isinstance(validation_data, TableStream):
-            validation_data = self._batches(validation_data, None, batch_size, "sorted")["x"]
         return super().fit(
             x,
             y,
@@ -121,20 +119,12 @@ class SequenceHead(HeadTask):
             return augmented_dataset(x, augmentation, shuffle=shuffle, **options)
         options |= {"augmentation": augmentation, "order": "shuffled" if shuffle else "given"}
         if isinstance(x, TableStream):
-            return TextBatches.of_stream(self, x, **options).dataset()
+            return self.stream_batches(x, y, sample_weight, **options).dataset()
         if not text_data.is_raw(x):
             raise TypeError(f"augmentation changes raw texts, but x is {type(x)}: pass the texts")
         if y is None:
             raise ValueError(f"raw texts need their {self.target}s: pass y")
         return TextBatches.of_texts(self, x, y, sample_weight, **options).dataset()
-
-    def _batches(self, x, y, batch_size, order, sample_weight=None, seed=None):
-        if not isinstance(x, TableStream):
-            return super()._batches(x, y, batch_size, order, sample_weight, seed)
-        if y is not None or sample_weight is not None:
-            raise ValueError("a TableStream has its own labels: pass neither y nor sample_weight")
-        options = {"batch_size": batch_size, "order": order, "seed": seed}
-        return {"x": TextBatches.of_stream(self, x, **options).dataset()}
 
     # Presets
 

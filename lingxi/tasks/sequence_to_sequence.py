@@ -9,11 +9,13 @@ import tensorflow as tf
 
 from lingxi import text
 from lingxi.answers.progress import progress
+from lingxi.data import TableStream
 from lingxi.generation.decoder import log_probability
 from lingxi.tasks import generation_config, pair_data, text_data
 from lingxi.tasks.fine_tuning import LEARNING_RATE
 from lingxi.tasks.generation import GenerationTask, bucketed
 from lingxi.tasks.pair_data import PairBatches
+from lingxi.tasks.pair_stream import PairStream
 from lingxi.text.strings import as_strings
 from lingxi.training import (
     IGNORED,
@@ -146,18 +148,23 @@ class SequenceToSequence(GenerationTask):
         Args:
             x: list of sources; or list of pairs; or path of a file with one source a line, or of
                 one with source and target between tabs (".gz" is unzipped); or a `tf.data.Dataset`
-                of pairs, single or batched; or the name of a prepared TFDS data set (its splits
-                "train" and "validation"); or what `keras.Model.fit` takes, already tokenized.
+                of pairs, single or batched; or a `lingxi.data.TableStream` with a `pair_column` of
+                targets and a `label_column` of None; or the name of a prepared TFDS data set (its
+                splits "train" and "validation"); or what `keras.Model.fit` takes, already
+                tokenized.
             y: list of targets, or path of a file with one a line, where `x` has only sources.
             validation_data: `(x, y)` of the same kinds, or one of those that need no `y`.
             tokens_per_batch: source and target tokens of a batch, with their padding; a batch has
-                pairs of similar lengths.
-            batch_size: pairs a batch, in place of `tokens_per_batch`.
+                pairs of similar lengths. The pairs of a `TableStream` are tokenized once before the
+                training, to know the number of batches, which is that of every epoch.
+            batch_size: pairs a batch, in place of `tokens_per_batch`: spares a `TableStream` that
+                reading, but batches of long texts take more memory than others.
             sample_weight: `[pairs]`.
             seed: of the order of the pairs.
             learning_rate: the peak of the default schedule.
             validation_metrics: names of metrics for `lingxi.training.TextEvaluation`, such as
-                "bleu": the validation sources are decoded greedily after every epoch.
+                "bleu": the validation sources are decoded greedily after every epoch. Those of a
+                `TableStream` are kept in memory for it.
             resume: a directory to go on from after a failure, see `Task.fit`.
             epochs, shuffle, callbacks, kwargs: as in `keras.Model.fit`.
         """
@@ -168,7 +175,11 @@ class SequenceToSequence(GenerationTask):
         order = "shuffled" if shuffle else "given"
         data = self._batches(x, y, order=order, sample_weight=sample_weight, seed=seed, **batching)
         pairs = None
-        if _is_raw_pairs(validation_data):
+        if isinstance(validation_data, TableStream):
+            if validation_metrics:
+                pairs = pair_data.read_pairs([row.text for row in validation_data.examples()])
+            validation_data = self._batches(validation_data, None, order="sorted", **batching)["x"]
+        elif _is_raw_pairs(validation_data):
             pairs = pair_data.read_pairs(validation_data)
             validation_data = self._batches(*pairs, order="sorted", **batching)["x"]
         if validation_metrics:
@@ -224,6 +235,10 @@ class SequenceToSequence(GenerationTask):
                 x, self._encode_pairs, *self._ids(), tokens_per_batch, order == "shuffled", seed
             )
             return {"x": dataset}
+        if isinstance(x, TableStream):
+            options = {"batch_size": batch_size, "tokens_per_batch": tokens_per_batch}
+            options |= {"order": order, "seed": seed}
+            return {"x": self.stream_batches(x, y, sample_weight, **options).dataset()}
         if not text_data.is_raw(x):
             return super()._batches(x, y, batch_size, order, sample_weight, seed)
         x, y = pair_data.read_pairs(x, y)
@@ -235,6 +250,24 @@ class SequenceToSequence(GenerationTask):
                 )
         options = {"order": order, "seed": seed, "sample_weights": sample_weight}
         return {"x": self.pair_batches(x, y, tokens_per_batch, batch_size, **options).dataset()}
+
+    def stream_batches(
+        self, *args, batch_size=None, tokens_per_batch=pair_data.TOKENS_PER_BATCH, **options
+    ):
+        if batch_size is None:
+            options |= {"kind": PairStream, "tokens_per_batch": tokens_per_batch}
+        else:
+            options["batch_size"] = batch_size
+        return super().stream_batches(*args, **options)
+
+    def check_columns(self, table):
+        if table.pair_column is None or table.label_column is not None:
+            raise ValueError(
+                f"a {type(self).__name__} learns from pairs of texts without labels, but got "
+                f"pair_column={table.pair_column!r} and label_column={table.label_column!r}: pass "
+                "TableStream(…, pair_column=…, label_column=None), where the pair_column is that "
+                "of the texts to write"
+            )
 
     def pair_batches(self, sources, targets, *args, **kwargs):
         """`lingxi.tasks.pair_data.PairBatches` of texts; further arguments are of that."""
@@ -258,6 +291,10 @@ class SequenceToSequence(GenerationTask):
     def _encode_pairs(self, sources, targets):
         inputs, target_ids = self.encode(sources, targets)
         return inputs["token_ids"], target_ids
+
+    def encode_in_graph(self, pairs):
+        """Sources and targets, string `[batch]`, to a batch as `PairBatches` has them."""
+        return pair_data.batch_in_graph(*self._encode_pairs(*pairs), *self._ids(), self.max_length)
 
     def _prompted(self, texts):
         texts = as_strings(texts, "texts")
@@ -525,7 +562,7 @@ def _is_raw_pairs(x):
     """Whether `x` is texts, files or a name, not something that Keras takes."""
     if isinstance(x, tuple) and len(x) == 2:
         x = x[0]
-    return x is not None and text_data.is_raw(x)
+    return x is not None and text_data.is_raw(x) and not isinstance(x, TableStream)
 
 
 def _listed(callbacks):

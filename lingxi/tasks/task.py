@@ -14,8 +14,10 @@ import tensorflow as tf
 from lingxi import text
 from lingxi.answers.batches import split_pairs
 from lingxi.answers.progress import progress
+from lingxi.data import TableStream
 from lingxi.tasks import text_data
 from lingxi.tasks.fine_tuning import LEARNING_RATE, chosen_schedule, default_optimizer
+from lingxi.tasks.text_batches import TextBatches
 from lingxi.training import (
     Checkpoints,
     ProgressBar,
@@ -43,6 +45,7 @@ class Task(keras.Model):
 
     - `architectures`, the classes of its backbones, and `call`, from token ids to logits;
     - `default_loss`, `default_metrics`, `metrics_example`; `targets` and `targets_in_graph`;
+      `check_columns`, if tables have other columns than texts and their labels;
     - `answers`, and `readable` if these have names, what artifacts run; the method that `verb`
       names, by `answers_to`; `disagreement`; `divergence` where outputs are probabilities;
     - `from_preset`, by `load_parts`; `preset_config` and `checkpoint_table`; and adds its own
@@ -211,8 +214,8 @@ class Task(keras.Model):
         if isinstance(validation_data, tuple) and text_data.is_raw(validation_data[0]):
             x, y, *weight = validation_data
             validation_data = self._batches(x, y, batch_size, "sorted", *weight)["x"]
-        elif isinstance(validation_data, tf.data.Dataset):
-            validation_data = self._batches(validation_data, None, batch_size, "given")["x"]
+        elif isinstance(validation_data, (tf.data.Dataset, TableStream)):
+            validation_data = self._batches(validation_data, None, batch_size, "sorted")["x"]
         # A data set of ours is shuffled already; Keras warns when asked to shuffle one again.
         kwargs["shuffle"] = shuffle and not isinstance(data["x"], tf.data.Dataset)
         if self._compiled_by_default:
@@ -318,6 +321,9 @@ class Task(keras.Model):
                 x, self.encode_in_graph, batch_size, shuffle, seed
             )
             return {"x": dataset}
+        if isinstance(x, TableStream):
+            options = {"batch_size": batch_size, "order": order, "seed": seed}
+            return {"x": self.stream_batches(x, y, sample_weight, **options).dataset()}
         if not text_data.is_raw(x):
             data = {"x": x, "y": y, "batch_size": batch_size, "sample_weight": sample_weight}
             return {name: value for name, value in data.items() if value is not None}
@@ -329,6 +335,28 @@ class Task(keras.Model):
         if not batches.num_batches:
             raise ValueError(f"got no texts; pass at least one text and its {self.target}")
         return {"x": batches.dataset()}
+
+    def stream_batches(self, stream, y=None, sample_weight=None, kind=TextBatches, **options):
+        """The batches of a `lingxi.data.TableStream`.
+
+        Args:
+            kind: `lingxi.tasks.text_batches.TextBatches`, or a subclass; options are of that.
+
+        Raises:
+            ValueError: its columns are not what the task learns from; labels or weights beside it.
+        """
+        if y is not None or sample_weight is not None:
+            raise ValueError("a TableStream has its own labels: pass neither y nor sample_weight")
+        self.check_columns(stream.table)
+        return kind.of_stream(self, stream, **options)
+
+    def check_columns(self, table):
+        """Raise ValueError unless `fit` can learn from a `lingxi.data.Table`."""
+        if table.label_column is None:
+            raise ValueError(
+                f"a {type(self).__name__} learns the {self.target}s of texts, but label_column is "
+                "None: name their column in TableStream(…, label_column=…)"
+            )
 
     def _raw_batches(self, x, y, batch_size, order, sample_weight=None, seed=None, max_length=None):
         inputs, targets = self.encode(x, y, max_length)

@@ -27,10 +27,11 @@ class TextBatches:
     Args:
         task: a `lingxi.tasks.Task`.
         examples: a function of None, for the given order, or of a seed, for a shuffled one, to
-            an iterator of `(texts, target)` or `(texts, target, weight)`, where `texts` is a tuple
-            of one text, or of two.
+            an iterator of `(number, texts)`, `(number, texts, target)` or `(number, texts, target,
+            weight)`, where the number is the place in the given order, and `texts` is a tuple of
+            one text, or of two.
         num_examples: that it gives.
-        targets: a function of a list of targets to their array.
+        targets: a function of a list of targets to their array; None if there are none.
         describe: what must be the same for the same examples, as a dict for JSON.
         batch_size, order, seed: as of `lingxi.tasks.text_data.LengthBucketedBatches`.
         augmentation: an `Augmentation` or None.
@@ -55,7 +56,7 @@ class TextBatches:
         self.order = order
         self.seed = int(np.random.randint(2**31)) if seed is None else seed
         self.augmentation = augmentation
-        self.num_batches = math.ceil(num_examples / self.batch_size)
+        self.num_batches = self._count_batches(num_examples)
         self._describe = describe
 
     @classmethod
@@ -81,21 +82,24 @@ class TextBatches:
         def examples(seed):
             order = range(count) if seed is None else np.random.default_rng(seed).permutation(count)
             for row in order:
-                yield (tuple(part[row] for part in texts), *(column[row] for column in columns))
+                yield row, tuple(part[row] for part in texts), *(column[row] for column in columns)
 
         describe = {"examples": count, "sha256": checksum([texts, columns])}
         return cls(task, examples, count, np.stack, describe, **options)
 
     @classmethod
     def of_stream(cls, task, stream, **options):
-        """Of a `lingxi.data.TableStream`."""
+        """Of a `lingxi.data.TableStream`, whose labels, if it has any, are the targets."""
+        has_labels = stream.table.label_column is not None
 
         def examples(seed):
-            for row in stream.examples(seed):
+            for number, row in stream.numbered(seed):
                 texts = (row.text,) if isinstance(row.text, str) else row.text
-                yield tuple(text.encode() for text in texts), row.label
+                target = (row.label,) if has_labels else ()
+                yield number, tuple(text.encode() for text in texts), *target
 
-        return cls(task, examples, len(stream), task.targets, stream.describe(), **options)
+        targets = task.targets if has_labels else None
+        return cls(task, examples, len(stream), targets, stream.describe(), **options)
 
     def dataset(self):
         """A `tf.data.Dataset` of the batches; another pass each time it runs."""
@@ -121,14 +125,32 @@ class TextBatches:
         augmentation = self.augmentation
         if augmentation is not None:
             augmentation = checksum(keras.saving.serialize_keras_object(augmentation))
-        settings = {"batch_size": self.batch_size, "order": self.order}
-        return {**self._describe, **settings, "augmentation": augmentation}
+        settings = {**self._size(), "order": self.order, "augmentation": augmentation}
+        return {**self._describe, **settings}
+
+    def _count_batches(self, num_examples):
+        """Of a pass."""
+        return math.ceil(num_examples / self.batch_size)
+
+    def _size(self):
+        """How large a batch is, as a dict for JSON."""
+        return {"batch_size": self.batch_size}
 
     def _pass(self, number):
         """The batches of a pass: texts, targets, weights if there are any, and a seed for each."""
         seed = [self.seed, number]
         random = np.random.default_rng(seed)
         examples = self.examples(seed if self.order == "shuffled" else None)
+        for batch in self._cut(examples, random):
+            _, texts, *columns = zip(*batch, strict=True)
+            texts = tuple(np.array(part, object) for part in zip(*texts, strict=True))
+            targets = [self.targets(column) for column in columns[:1]]
+            weights = [np.array(column, "float32") for column in columns[1:]]
+            draw = random.integers(2**31, size=2, dtype="int32")
+            yield texts, *targets, *weights, draw
+
+    def _cut(self, examples, random):
+        """The examples of each batch, in lists."""
         while window := list(itertools.islice(examples, SORT_WINDOW * self.batch_size)):
             if self.order != "given":
                 window.sort(key=_length)
@@ -136,13 +158,7 @@ class TextBatches:
             if self.order == "shuffled":
                 random.shuffle(starts)
             for start in starts:
-                texts, targets, *weights = zip(
-                    *window[start : start + self.batch_size], strict=True
-                )
-                texts = tuple(np.array(part, object) for part in zip(*texts, strict=True))
-                weights = [np.array(column, "float32") for column in weights]
-                draw = random.integers(2**31, size=2, dtype="int32")
-                yield texts, self.targets(targets), *weights, draw
+                yield window[start : start + self.batch_size]
 
     def _signature(self):
         """Of what `_pass` gives."""
@@ -152,12 +168,12 @@ class TextBatches:
         return strings, *specs, tf.TensorSpec([2], tf.int32)
 
     def _tokenized(self, batches, cardinality=lambda dataset: dataset):
-        def encode(texts, targets, *rest):
-            *weights, seed = rest
+        def encode(texts, *rest):
+            *columns, seed = rest
             if self.augmentation is not None:
                 texts = augmented(texts, self.augmentation, seed)
             texts = texts if len(texts) == 2 else texts[0]
-            return self.task.encode_in_graph(texts, targets, *weights)
+            return self.task.encode_in_graph(texts, *columns)
 
         dataset = tf.data.Dataset.from_generator(batches, output_signature=self._signature())
         return ready(dataset.apply(cardinality).map(encode, THREADS))
@@ -202,4 +218,4 @@ def checked_augmentation(augmentation):
 
 
 def _length(example):
-    return sum(map(len, example[0]))
+    return sum(map(len, example[1]))

@@ -95,7 +95,7 @@ class TextClassifier(SequenceHead):
                 `keras.Model.fit` takes, already tokenized.
             y: label names or ids `[examples]`; for a multi-label classifier a list of label names
                 for each text, or 0/1 `[examples, labels]`.
-            validation_data: `(x, y)` of the same kinds, or a data set.
+            validation_data: `(x, y)` of the same kinds, a data set or a `TableStream`.
             class_weight: `{label name or id: weight}`, or "balanced": all labels that occur count
                 alike, `n / (k nₗ)` for each of the `nₗ` of `n` texts with one of `k` labels (King
                 and Zeng 2001).

@@ -198,6 +198,14 @@ def padded_length(lengths, longest):
     return min(math.ceil(lengths.max() / LENGTH_STEP) * LENGTH_STEP, longest)
 
 
+def padded_in_graph(ragged, fill, longest):
+    """Ragged ids `[batch, (seq)]` to `[batch, seq]`, as long as `padded_length` says."""
+    ids = ragged.to_tensor(fill)
+    length = tf.shape(ids)[1]
+    missing = tf.minimum(-(-length // LENGTH_STEP) * LENGTH_STEP, longest) - length
+    return tf.pad(ids, [[0, 0], [0, missing]], constant_values=fill)
+
+
 def ready(dataset):
     """The data set with a few batches made in advance."""
     # Autotuning's thread sleeps up to a minute, and the end of an epoch would wait for it.

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from lingxi.answers import retrieval
+from lingxi.data import TableStream
 from lingxi.tasks import text_data
 from lingxi.tasks.task import Task, check_equally_many
 from lingxi.text.strings import as_strings
@@ -135,12 +136,15 @@ class TextEmbedder(Task):
         Args:
             x: list of `(text, pair)`, or of `(text, pair, negative)` with a text that does not
                 belong to the first; a tuple of two or three lists; a `tf.data.Dataset` of such
-                tuples, or of `((text, pair), similarity)`, single or batched; or what
-                `keras.Model.fit` takes, already tokenized.
+                tuples, or of `((text, pair), similarity)`, single or batched; a
+                `lingxi.data.TableStream` with a `pair_column`, whose `label_column` is None or of
+                similarities (`label_kind="number"`); or what `keras.Model.fit` takes, already
+                tokenized.
             y: similarities in [-1, 1], `[examples]`: the cosines learn to be these. Without them
                 each text learns to find its pair among all of its batch, so that a larger batch
                 teaches more; texts that are equal are not taken for wrong answers.
-            validation_data: pairs, or `(x, y)`, or a data set, of the same kind.
+            validation_data: pairs, or `(x, y)`, or a data set, or a `TableStream`, of the same
+                kind.
             batch_size: pairs a batch.
             temperature: of the default loss without `y`, `lingxi.training.InBatchNegatives`.
             sample_weight: `[examples]`.
@@ -169,9 +173,22 @@ class TextEmbedder(Task):
     def _batches(self, x, y, batch_size, order, sample_weight=None, seed=None):
         if isinstance(x, tf.data.Dataset):
             x = _examples_of(x)
-        elif text_data.is_raw(x) and y is None:
+        elif text_data.is_raw(x) and y is None and not isinstance(x, TableStream):
             y = _numbers(text_columns(x))
         return super()._batches(x, y, batch_size, order, sample_weight, seed)
+
+    def check_columns(self, table):
+        if table.pair_column is None:
+            raise ValueError(
+                "a TextEmbedder learns from pairs of texts, but pair_column is None: name the "
+                "column of the second texts in TableStream(…, pair_column=…)"
+            )
+        if table.label_column is not None and table.label_kind != "number":
+            raise ValueError(
+                f"similarities are numbers, but the labels in {table.label_column!r} are read as "
+                f"{table.label_kind!r}: pass TableStream(…, label_kind='number'), or "
+                "label_column=None for pairs that mean the same"
+            )
 
     def _raw_batches(self, x, y, batch_size, order, sample_weight=None, seed=None, max_length=None):
         if y is None:
@@ -511,6 +528,8 @@ def _numbers(columns):
 
 def _is_scored(x, y):
     """Whether there are similarities to learn."""
+    if isinstance(x, TableStream):
+        return x.table.label_column is not None
     if isinstance(x, tf.data.Dataset):
         spec = x.element_spec
         if not isinstance(spec, tuple) or len(spec) < 2:

@@ -43,6 +43,37 @@ def model(tiny_classifier, tmp_path_factory):
     return directory
 
 
+WORDS = ("the", "old", "river", "tea", "rice", "stone")
+PAIRS = [(a, f"{b} {a}") for a in WORDS for b in WORDS]
+
+
+@pytest.fixture(scope="session")
+def writer(tmp_path_factory):
+    """The directory of a translator, of which a summarizer can be made, too."""
+    pytest.importorskip("sentencepiece", reason="needs the extra `tokenizers`")
+    from lingxi.tasks import Translator
+    from lingxi.zoo import TransformerConfig
+
+    sizes = {"hidden_dim": 16, "num_heads": 2, "intermediate_dim": 24}
+    layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
+    marian = {"model_type": "marian", "positions": "halves", "bos_id": None}
+    config = TransformerConfig(**sizes, **layers, **marian)
+    translator = Translator.from_scratch(
+        PAIRS, config=config, vocab_size=40, decoding={"max_tokens": 4}
+    )
+    directory = tmp_path_factory.mktemp("writer") / "small"
+    translator.save_preset(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory):
+    """The path of a CSV file of texts and targets."""
+    path = tmp_path_factory.mktemp("table") / "pairs.csv"
+    path.write_text("text,target\n" + "".join(f"{text},{target}\n" for text, target in PAIRS))
+    return path
+
+
 @pytest.fixture(scope="session")
 def table(tmp_path_factory):
     """The path of a CSV file."""

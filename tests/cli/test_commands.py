@@ -417,23 +417,8 @@ def test_a_generator_learns_a_text(lingxi, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["translate", "summarize"])
-def test_text_is_learned_from_text(lingxi, task, tmp_path):
-    pytest.importorskip("sentencepiece", reason="needs the extra `tokenizers`")
-    from lingxi import tasks
-    from lingxi.zoo import TransformerConfig
-
-    words = ("the", "old", "river", "tea", "rice", "stone")
-    pairs = [(a, f"{b} {a}") for a in words for b in words]
-    sizes = {"hidden_dim": 16, "num_heads": 2, "intermediate_dim": 24}
-    layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
-    marian = {"model_type": "marian", "positions": "halves", "bos_id": None}
-    config = TransformerConfig(**sizes, **layers, **marian)
-    kind = tasks.Translator if task == "translate" else tasks.Summarizer
-    new = kind.from_scratch(pairs, config=config, vocab_size=40, decoding={"max_tokens": 4})
-    new.save_preset(tmp_path / "small")
-    lines = "".join(f"{source},{target}\n" for source, target in pairs)
-    (tmp_path / "pairs.csv").write_text("text,target\n" + lines)
-    fit = ("--task", task, "--data", "pairs.csv", "--preset", "small", "--epochs", "1")
+def test_text_is_learned_from_text(lingxi, task, writer, pairs):
+    fit = ("--task", task, "--data", pairs, "--preset", writer, "--epochs", "1")
     assert "name the column of what it shall write" in lingxi("train", *fit, "--output", "no").err
     fit = (*fit, "--pair_column", "target", "--split", "0.2", "--output", "writer")
     outcome = lingxi("train", *fit)

@@ -85,13 +85,42 @@ def test_a_stream_of_numbers_with_a_validation_file(train, tmp_path):
     assert "validation pearson" in outcome.out
 
 
+def test_a_stream_of_pairs_with_similarities_or_without(train, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,second,score\n" + "good film,fine story,0.9\nbad film,tea,-1\n" * 4)
+    flags = ("--task", "embed", "--pair_column", "second", "--stream", "--validation", path)
+    outcome = train(path, *flags)
+    assert outcome.status == 0, outcome.err
+    assert "8 training pairs\n" in outcome.err and "validation accuracy" in outcome.out
+    outcome = train(path, *flags, "--label_column", "score", "--overwrite")
+    assert outcome.status == 0, outcome.err
+    assert "8 training pairs with similarities" in outcome.err
+    assert "validation pearson" in outcome.out
+
+
+@pytest.mark.parametrize("task", ["translate", "summarize"])
+def test_what_to_write_is_learned_from_a_stream(lingxi, writer, pairs, tmp_path, task):
+    messy = tmp_path / "messy.csv"
+    messy.write_text(pairs.read_text() + "dull\n")
+    flags = ("--task", task, "--data", messy, "--preset", writer, "--pair_column", "target")
+    flags += ("--output", "new", "--epochs", "2", "--seed", "1", "--stream", "--split", "0.2")
+    assert "expected 2 fields (text, target), got 1" in lingxi("train", *flags).err
+    outcome = lingxi("train", *flags, "--bad_rows", "skip", "--resume")
+    assert outcome.status == 0, outcome.err
+    assert "1 bad rows, 36 good ones" in outcome.err
+    count = int(outcome.err.split(" training pairs")[0].rsplit(" ", 1)[1])
+    assert 20 < count < 36
+    assert "validation accuracy" in outcome.out
+    assert lingxi("predict", "--model", "new", "the river").status == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (("--split", "0.1", "--validation", "{table}"), "give --validation or --split, not both"),
         (("--split", "0.1", "--task", "tag"), "--split is for --task classify, rate, embed"),
         (("--split", "2"), "must be between 0 and 1, got 2.0"),
-        (("--stream", "--task", "embed"), "--stream is for --task classify and rate"),
+        (("--stream", "--task", "tag"), "embed, translate, summarize, got --task tag"),
         (("--class_weight", "balanced", "--task", "rate"), "--class_weight is for --task classify"),
     ],
 )

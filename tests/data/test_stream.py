@@ -41,6 +41,14 @@ def test_a_seed_gives_an_order_and_another_one_another(path):
     assert min(rank[f"text {i}"] - i for i in range(200)) >= -64
 
 
+def test_a_row_has_its_number_in_every_order(path):
+    for stream in (s := TableStream(path, bad_rows="skip", buffer=64)), s.split(0.25)[1]:
+        in_order = list(stream.numbered())
+        assert [number for number, _ in in_order] == list(range(len(stream)))
+        drawn = list(stream.numbered(3))
+        assert drawn != in_order and sorted(drawn) == in_order
+
+
 def test_its_parts_are_those_of_the_whole(path):
     stream = TableStream(path, bad_rows="skip")
     train, held_out = stream.split(0.25, seed=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lingxi.tasks.pair_data import PairBatches, read_pairs, tokenized_pairs
+from lingxi.tasks.pair_data import PairBatches, neighbours, read_pairs, tokenized_pairs
 from lingxi.training import IGNORED
 
 SOURCES = ["a house", "two red birds", "Straße\u2028", ""]
@@ -123,6 +123,13 @@ def test_every_pair_is_in_one_batch_of_few_enough_tokens(order, tokens):
         seen += inputs["encoder_token_ids"][:, 0].tolist()
         assert len(labels) == 1 or inputs["encoder_token_ids"].size + labels.size <= tokens
     assert sorted(seen) == list(range(10, 70))
+
+
+def test_neighbours_are_together_as_long_as_their_tokens_allow():
+    lengths = [(4, 1), (1, 3), (9, 9), (2, 2), (2, 2), (2, 2), (2, 3)]
+    got = list(neighbours(enumerate(lengths), 12))
+    assert got == [[0], [1], [2], [3, 4, 5], [6]]
+    assert list(neighbours(iter([]), 12)) == []
 
 
 def test_a_batch_size_counts_pairs():

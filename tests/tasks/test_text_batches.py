@@ -150,6 +150,8 @@ def test_a_file_trains_as_its_texts_do(learner, toy, table):
     assert history["val_loss"][-1] == pytest.approx(expected[0], rel=1e-5)
     with pytest.raises(ValueError, match="has its own labels"):
         classifier.fit(train, ["positive"], verbose=0)
+    with pytest.raises(ValueError, match="learns the labels of texts, but label_column is None"):
+        classifier.fit(TableStream(table, label_column=None), verbose=0)
 
 
 def test_a_file_of_pairs_with_several_labels_or_numbers(tiny_classifier, vocabulary, tmp_path):

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lingxi.data import TableStream
 from lingxi.tasks import Hit, TextEmbedder
-from lingxi.training import AdamW, InBatchNegatives
+from lingxi.training import AdamW, Checkpoints, InBatchNegatives
 from tests.tasks.roberta import tiny_tokenizer
+from tests.tasks.test_resume import Dies, assert_same
 
 TEXTS = ["the film was good", "", "a warm river and rice", "bad", "the actor " * 30, "École 你好"]
 WORDS = ("good", "river", "rice", "tea", "actor", "music", "night", "cold")
@@ -231,11 +233,72 @@ def test_every_form_of_pairs_is_the_same_data(embedder, pairs):
     forms = [columns, np.array(pairs), [list(pair) for pair in pairs], dataset, dataset.batch(16)]
     for form in forms:
         assert loss_of(embedder, form, None, 16) == pytest.approx(wanted, rel=1e-4)
-    scores = np.linspace(-1, 1, 16).astype("float32")
-    wanted = loss_of(embedder, pairs, scores)
-    dataset = tf.data.Dataset.from_tensor_slices((columns, scores))
-    for data in ((columns, list(scores)), (dataset,), (dataset.batch(3),)):
+    wanted = loss_of(embedder, pairs, scores())
+    dataset = tf.data.Dataset.from_tensor_slices((columns, scores()))
+    for data in ((columns, list(scores())), (dataset,), (dataset.batch(3),)):
         assert loss_of(embedder, *data) == pytest.approx(wanted, rel=1e-4)
+
+
+SCORED = {"label_column": "score", "label_kind": "number"}
+
+
+@pytest.fixture
+def stream(pairs, tmp_path):
+    """A function: the pairs as a file that is read while training, and arguments of that."""
+    path = tmp_path / "pairs.csv"
+    rows = (f"{a},{b},{score}\n" for (a, b), score in zip(pairs, scores(), strict=True))
+    path.write_text("text,second,score\n" + "".join(rows))
+
+    def open_stream(**options):
+        return TableStream(path, **{"pair_column": "second", "label_column": None, **options})
+
+    return open_stream
+
+
+def scores():
+    return np.linspace(-1, 1, 16).astype("float32")
+
+
+def test_a_file_is_the_same_data_with_similarities_and_without(embedder, pairs, stream):
+    wanted = loss_of(embedder, pairs, None, 16)
+    assert loss_of(embedder, stream(), None, 16) == pytest.approx(wanted, rel=1e-4)
+    wanted = loss_of(embedder, pairs, scores())
+    assert loss_of(embedder, stream(**SCORED), None, 3) == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize(("columns", "metric"), [({}, "accuracy"), (SCORED, "pearson")])
+def test_a_file_trains_and_validates(new_embedder, stream, columns, metric):
+    embedder = new_embedder()
+    data = stream(**columns, buffer=5)
+    before = embedder.evaluate(data, verbose=0, return_dict=True)
+    options = {"learning_rate": 3e-3, "batch_size": 8, "seed": 0, "verbose": 0}
+    history = embedder.fit(data, validation_data=data, epochs=15, **options).history
+    after = embedder.evaluate(data, batch_size=8, verbose=0, return_dict=True)
+    assert after["loss"] < before["loss"] / 1.5
+    assert history[f"val_{metric}"][-1] == pytest.approx(after[metric], abs=1e-4)
+
+
+def test_a_training_on_a_file_goes_on_to_the_last_bit(new_embedder, stream, tmp_path):
+    def fit(directory, callbacks=()):
+        embedder = new_embedder(config={"dropout": 0.2})
+        embedder.compile(AdamW(1e-3), InBatchNegatives(), run_eagerly=True)
+        options = {"epochs": 2, "batch_size": 4, "seed": 1, "verbose": 0}
+        resume = Checkpoints(tmp_path / directory, every_steps=1)
+        embedder.fit(stream(buffer=5), resume=resume, callbacks=list(callbacks), **options)
+        return embedder
+
+    whole = fit("whole")
+    with pytest.raises(RuntimeError, match="the power went off"):
+        fit("broken", callbacks=[Dies(6)])
+    keras.utils.set_random_seed(99)
+    assert_same(fit("broken"), whole)
+
+
+def test_a_file_that_has_no_pairs_or_names_for_numbers_is_refused(embedder, stream):
+    with pytest.raises(ValueError, match=r"pair_column is None: .*TableStream\(…, pair_column=…\)"):
+        embedder.evaluate(stream(pair_column=None), verbose=0)
+    with pytest.raises(ValueError, match="labels in 'score' are read as 'name': pass TableStream"):
+        embedder.evaluate(stream(label_column="score"), verbose=0)
 
 
 def test_negatives_make_the_task_harder(embedder, pairs):
