@@ -16,7 +16,7 @@ import numpy as np
 
 from lingxi import training
 from lingxi.tasks import TextClassifier
-from tests.training.process_training import LABELS, TEXTS
+from tests.training import process_training
 from tests.training.resumed_on_jax import Dies, PowerCut
 from tests.training.tasks_on_jax import distance
 from tests.training.test_techniques_of_tasks import MAKERS
@@ -34,6 +34,7 @@ DRAWN = {
 }
 OTHERS = ("translator", "tagger with a CRF", "generator")
 OPTIONS = {"epochs": 2, "batch_size": 8, "seed": 1, "verbose": 0}
+TEXTS, LABELS = process_training.TEXTS[:16], process_training.LABELS[:16]  # batches of one shape
 
 
 def main(directory, path):

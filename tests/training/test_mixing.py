@@ -116,7 +116,7 @@ def test_cutoff_is_its_formula(tiny_classifier, recorded, kind):
 def cuts(kind, lengths, rate=0.25, hidden=8, seed=0):
     """Which places are cut: bool `[batch, seq or 1, hidden or 1]`."""
     mask = tf.sequence_mask(lengths, max(lengths), tf.float32)[..., None]
-    return ~Cutoff(rate, kind, seed=seed).kept(mask, tf.shape(mask) * [1, 1, hidden]).numpy()
+    return ~Cutoff(rate, kind, seed=seed).kept(mask, (*mask.shape[:2], hidden)).numpy()
 
 
 def test_tokens_are_cut_at_their_rate_but_neither_the_first_nor_padding():
