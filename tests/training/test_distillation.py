@@ -281,18 +281,14 @@ def several(vocabulary):
 
 def test_several_tasks_learn_from_several_teachers(several):
     student, teacher = several(1, 8), several(2, 12)
-    x = student.tokenizer(TEXTS, max_length=16)
-    before = {name: np.array(values) for name, values in student(x).items()}
-    wanted = {name: np.array(values) for name, values in teacher(x).items()}
     weights = len(student.weights)
     distiller = Distiller(student, teacher, labels=0.0, logits=1.0, hidden=0.1, values=0.1)
     assert len(distiller.weights) == weights + 4  # of each task, for the embeddings and the block
     distiller.compile(AdamW(0.01))
     data = {"names": TAGGED, "sentiment": (TEXTS, LABELS)}
-    distiller.fit(data, epochs=30, seed=1, verbose=0)
-    for name, values in student(x).items():
-        apart = np.abs(np.array(values) - wanted[name]).mean()
-        assert apart < 0.7 * np.abs(before[name] - wanted[name]).mean(), name
+    history = distiller.fit(data, epochs=30, seed=1, verbose=0).history
+    for name in data:
+        assert history[f"{name}_loss"][-1] < 0.5 * history[f"{name}_loss"][0], name
     assert len(student.weights) == weights
     assert not any("call" in vars(layer) for layer in student._flatten_layers())
     assert not any("compute_loss" in vars(task) for task in student.tasks.values())
