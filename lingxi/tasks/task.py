@@ -390,6 +390,7 @@ class Task(keras.Model):
         """A batch of a data set of raw texts to a batch of token ids."""
         first, second = texts if isinstance(texts, tuple) else (texts, None)
         inputs = self.tokenizer(first, second, max_length=self.max_length)
+        inputs = text_data.lengthened(inputs, self.tokenizer.pad_id, self.max_length)
         if targets is None:
             return inputs
         return (inputs, self.targets_in_graph(targets), *weights)

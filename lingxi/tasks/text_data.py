@@ -200,10 +200,21 @@ def padded_length(lengths, longest):
 
 def padded_in_graph(ragged, fill, longest):
     """Ragged ids `[batch, (seq)]` to `[batch, seq]`, as long as `padded_length` says."""
-    ids = ragged.to_tensor(fill)
-    length = tf.shape(ids)[1]
+    return _lengthened(ragged.to_tensor(fill), fill, longest)
+
+
+def lengthened(inputs, pad_id, longest):
+    """What a tokenizer gives of a batch, `[batch, seq]` each, as long as `padded_length` says."""
+    if LENGTH_STEP == 1:
+        return inputs
+    fills = {name: pad_id if name == "token_ids" else 0 for name in inputs}
+    return {name: _lengthened(values, fills[name], longest) for name, values in inputs.items()}
+
+
+def _lengthened(values, fill, longest):
+    length = tf.shape(values)[1]
     missing = tf.minimum(-(-length // LENGTH_STEP) * LENGTH_STEP, longest) - length
-    return tf.pad(ids, [[0, 0], [0, missing]], constant_values=fill)
+    return tf.pad(values, [[0, 0], [0, missing]], constant_values=tf.cast(fill, values.dtype))
 
 
 def ready(dataset):

@@ -240,16 +240,20 @@ class TextEmbedder(Task):
 
     def encode_in_graph(self, texts, targets=None, *weights):
         if not isinstance(texts, tuple):
-            return self.tokenized(texts)
+            return self._lengthened(texts)
         inputs = {
             prefix + name: values
             for prefix, side in zip(SIDES, texts, strict=False)
-            for name, values in self.tokenized(side).items()
+            for name, values in self._lengthened(side).items()
         }
         if targets is None:
             numbers = tf.unique(tf.concat(texts, axis=0)).idx
             targets = tf.transpose(tf.reshape(numbers, [len(texts), -1]))  # [batch, texts]
         return (inputs, targets, *weights)
+
+    def _lengthened(self, texts):
+        inputs = self.tokenized(texts)
+        return text_data.lengthened(inputs, self.tokenizer.pad_id, self.max_length)
 
     def targets(self, y):
         """Similarities float32 `[examples]`; or numbers of texts int32 `[examples, texts]`."""

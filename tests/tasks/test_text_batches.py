@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from lingxi.data import TableStream
-from lingxi.tasks import TextRegressor
+from lingxi.tasks import TextRegressor, text_data
 from lingxi.tasks.text_batches import TextBatches, augmented_dataset
 from lingxi.text import Augmentation, OcrNoise, RandomReplacement
 from lingxi.training import AdamW, Checkpoints
@@ -74,6 +74,17 @@ def test_a_stream_of_batches_begins_anywhere(tiny_classifier, toy):
     for first in (0, 3, 8, 13):
         rest = batches_of(task, toy, **options).stream(first).take(20 - first)
         assert texts_of(rest, task) == wanted[first:]
+
+
+def test_few_shapes_where_each_is_compiled(tiny_classifier, toy, monkeypatch):
+    task = tiny_classifier()
+    plain = list(TextBatches.of_texts(task, *toy, batch_size=7, order="given").dataset())
+    monkeypatch.setattr(text_data, "LENGTH_STEP", 4)
+    batches = list(TextBatches.of_texts(task, *toy, batch_size=7, order="given").dataset())
+    assert {inputs["token_ids"].shape[1] % 4 for inputs, _ in batches} == {0}
+    for (inputs, labels), (others, same) in zip(batches, plain, strict=True):
+        np.testing.assert_array_equal(labels, same)
+        np.testing.assert_allclose(task(inputs), task(others), atol=1e-6)
 
 
 def test_weights_and_pairs_stay_with_their_texts(tiny_classifier, toy):
