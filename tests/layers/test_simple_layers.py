@@ -76,3 +76,26 @@ def test_pooler_is_the_formula_of_the_first_token():
     layer, x = built(Pooler(4), None, None, 6), random(3, 5, 6)
     wanted = np.tanh(reference.dense(layer.dense, x[:, 0]))
     np.testing.assert_allclose(numpy(layer(x)), wanted, atol=1e-6)
+
+
+@pytest.mark.tensorflow_only
+@pytest.mark.parametrize("compiled", [False, True])
+def test_in_bfloat16_a_bias_learns_from_all_rows(compiled):
+    """TensorFlow adds up the gradients of a bias in bfloat16, where small ones are lost."""
+    import tensorflow as tf
+
+    rows = np.random.default_rng(0).uniform(0.5, 1.5, (8, 512, 4)).astype("float32")
+    found = {}
+    for dtype in ("float32", "mixed_bfloat16"):
+        layer = Dense(3, dtype=dtype)
+        layer.build(rows.shape)
+
+        @tf.function(jit_compile=compiled)
+        def gradient(x, layer=layer):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.cast(layer(x, training=True), "float32"))
+            return tape.gradient(loss, layer.bias.value)
+
+        found[dtype] = gradient(rows).numpy()
+    np.testing.assert_array_equal(found["float32"], 8 * 512)
+    np.testing.assert_allclose(found["mixed_bfloat16"], found["float32"], rtol=0.01)
