@@ -22,14 +22,15 @@ def test_schedule_technique_and_layer_decay_reach_the_training(trained, tmp_path
     seen = {}
 
     def fit(self, *data, **options):
-        seen.update(options)
+        seen.update(options, recomputed="call" in vars(self.backbone.blocks[0]))
         raise ValueError("seen")
 
     monkeypatch.setattr("lingxi.tasks.TextClassifier.fit", fit)
     trained(
         *("--schedule", "cosine", "--warmup", 0.3, "--layer_decay", 0.9, "--technique", "r_drop"),
-        "--xla",
+        *("--xla", "--recompute"),
     )
+    assert seen["recomputed"]
     assert isinstance(seen.pop("technique"), training.RDrop)
     wanted = {"schedule": "cosine", "warmup": 0.3, "layer_decay": 0.9, "jit_compile": True}
     assert {name: seen[name] for name in wanted} == wanted
