@@ -38,7 +38,8 @@ flags.DEFINE_enum(
 flags.DEFINE_boolean(
     "stream",
     False,
-    "classify, rate: read --data while training; for files larger than memory.",
+    "classify, rate: read --data while training; generate, fill: keep its tokens on the disk, in "
+    "--output, or beside it without --resume. For files larger than memory.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
@@ -108,6 +109,7 @@ NAMES = {  # of what is learned, in messages
     "translate": "translator",
 }
 OF_PAIRS = ("translate", "summarize")  # tasks that learn to write the second text
+OF_TEXT = ("generate", "fill")  # those that learn from plain text
 MAX_NAMED = 10  # labels to print
 
 
@@ -142,6 +144,11 @@ def new_task(**settings):
         dtype=training.fastest_precision() if FLAGS.precision == "auto" else FLAGS.precision,
         **settings,
     )
+
+
+def keeps_tokens():
+    """Whether `fit` needs a directory for the tokens of a text, its argument `cache`."""
+    return FLAGS.stream and FLAGS.task in OF_TEXT
 
 
 def metric():
@@ -280,8 +287,8 @@ def check():
         raise ValueError("give --validation or --split, not both")
     if FLAGS.split is not None and task not in tables:
         raise ValueError(f"--split is for --task {', '.join(tables)}; give a file of --validation")
-    if FLAGS.stream and task not in ("classify", "rate"):
-        raise ValueError("--stream is for --task classify and rate")
+    if FLAGS.stream and task not in ("classify", "rate", *OF_TEXT):
+        raise ValueError("--stream is for --task classify, rate, generate and fill")
     if FLAGS.class_weight and (task != "classify" or FLAGS.multi_label):
         raise ValueError("--class_weight is for --task classify without --multi_label")
 
