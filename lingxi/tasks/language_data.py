@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from lingxi.tasks.text_data import Source, checksum, ready
-from lingxi.tasks.text_pieces import BEFORE_WORDS, grouped, pieces
+from lingxi.tasks.text_pieces import grouped, pieces
 from lingxi.tasks.token_cache import in_memory
 from lingxi.text.checked import checked_texts
 from lingxi.training.losses import IGNORED
@@ -105,7 +105,7 @@ def _pieces(x, verbose):
     """`(text, ends)`: all documents, files piece by piece, and whether a document ends with it."""
     for document in documents(x):
         if isinstance(document, os.PathLike):
-            parts = itertools.chain(pieces(document, BEFORE_WORDS, verbose), [None])
+            parts = itertools.chain(pieces(document, verbose), [None])
             for part, after in itertools.pairwise(parts):
                 yield part, after is None
         else:

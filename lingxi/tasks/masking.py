@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from lingxi.tasks import language_data, text_data
-from lingxi.tasks.text_pieces import AFTER_LINES, grouped, pieces
+from lingxi.tasks.text_pieces import grouped, whole_lines
 from lingxi.tasks.token_cache import in_memory
 from lingxi.text import WordPieceTokenizer
 from lingxi.text.packing import pack
@@ -211,66 +211,58 @@ class PackedBatches(text_data.Batches):
         self.rows = self._draw_batches()
 
     def _read(self, x, cache):
-        """Set `tokens`, and where sentences end among them; `runs`, those of each example."""
+        """Set `tokens`, and `segments` of the examples among them or what pairs are drawn from."""
         between = None if self.next_sentence else self.tokenizer.sep_id
         found = sentences(x, self.tokenizer, between, cache)
         self.tokens = found["tokens"]
         if self.next_sentence:
             self.ends, document = cut(found["lengths"], self.room, found["document"])
-            self.runs = packed(self.ends, self.room, document)
-            self.runs = self.runs[self._lengths(*self.runs.T) > 1]  # a token has no two parts
-            self.owner = document[self.runs[:, 0]]  # [runs]
+            runs = packed(self.ends, self.room, document)
+            spans = places(self.ends, runs)
+            runs = runs[spans[:, 1] - spans[:, 0] > 1]  # a token has no two parts
+            self.runs, self.owner = runs, document[runs[:, 0]]  # [runs]
             if len(np.unique(self.owner)) < 2:
                 raise ValueError(
                     "next_sentence needs at least two documents; in a file a blank line parts them"
                 )
         else:
-            self.ends, _ = cut(found["lengths"], self.room)
-            self.runs = self._without_separators(packed(self.ends, self.room))
+            ends, _ = cut(found["lengths"], self.room)
+            spans = self._without_separators(places(ends, packed(ends, self.room)))
+            self.segments = spans[:, np.newaxis]  # [examples, 1, 2]
+            self.unrelated = np.full(len(spans), FOLLOWS, "int8")
+
+    def _without_separators(self, spans):
+        """`spans` with no separator at their margins, but for those that are nothing else."""
+        for part in np.split(spans, range(PART, len(spans), PART)):
+            start, end = part.T
+            start += self.tokens[start] == self.tokenizer.sep_id
+            end -= self.tokens[end - 1] == self.tokenizer.sep_id
+        return spans[spans[:, 0] < spans[:, 1]]
 
     @property
     def num_examples(self):
-        return len(self.runs)
-
-    def _without_separators(self, runs):
-        """`runs` with no separator at their margins, but for those that are nothing else."""
-        sep_id = self.tokenizer.sep_id
-        for part in np.split(runs, range(PART, len(runs), PART)):
-            first, after = part.T
-            first += self.tokens[self._start(first)] == sep_id
-            after -= self.tokens[self._start(after) - 1] == sep_id
-        return runs[runs[:, 0] < runs[:, 1]]
-
-    def _start(self, sentence):
-        """Where sentences begin among all tokens."""
-        return np.where(sentence > 0, self.ends[sentence - 1], 0)
-
-    def _lengths(self, first, after):
-        """Tokens of the sentences from `first` to before `after`."""
-        return self._start(after) - self._start(first)
+        return len(self.runs if self.next_sentence else self.segments)
 
     def _draw_batches(self):
-        """Row numbers of each batch; sets `segments` and `unrelated`.
+        """Row numbers of each batch; of pairs, sets `segments` and `unrelated`.
 
         `segments` are the first token and the one after the last of every segment of every
         example, int `[examples, segments, 2]`.
         """
-        start, end = self._start(self.runs[:, 0]), self._start(self.runs[:, 1])
-        self.segments = np.stack([start, end], 1)[:, np.newaxis]  # [examples, 1, 2]
-        self.unrelated = np.full(self.num_examples, FOLLOWS, "int32")
         if self.next_sentence:
-            self._draw_pairs(start, end)
-        rows = np.arange(self.num_examples)
+            self._draw_pairs()
+        rows = np.arange(self.num_examples, dtype="int32")
         if self.order == "shuffled":
             self.random.shuffle(rows)
         return np.split(rows, range(self.batch_size, len(rows), self.batch_size))
 
-    def _draw_pairs(self, start, end):
+    def _draw_pairs(self):
         first, after = self.runs.T
+        start, end = places(self.ends, self.runs).T
         many = after - first > 1
-        border = self._start(self.random.integers(first + 1, np.maximum(after, first + 2)))
+        border = places(self.ends, self.random.integers(first + 1, np.maximum(after, first + 2)))
         middle = np.where(many, border, self.random.integers(start + 1, end)).astype(start.dtype)
-        self.unrelated = self.random.choice(np.array([FOLLOWS, UNRELATED], "int32"), len(start))
+        self.unrelated = self.random.choice(np.array([FOLLOWS, UNRELATED], "int8"), len(start))
 
         # A run among those of other documents: the runs of a document stand together.
         own_first = np.searchsorted(self.owner, self.owner, "left")
@@ -280,7 +272,7 @@ class PackedBatches(text_data.Batches):
         # Of its second segment the sentences that fit, or as much of the first one as fits.
         limit = middle[other] + self.room - (middle - start)
         fitting = np.searchsorted(self.ends, np.minimum(limit, end[other]), "right")
-        fitting = self._start(fitting)
+        fitting = places(self.ends, fitting)
         other_end = np.where(fitting > middle[other], fitting, np.minimum(limit, end[other]))
 
         is_other = self.unrelated == UNRELATED
@@ -307,7 +299,7 @@ class PackedBatches(text_data.Batches):
             inputs["padding_mask"][row, : len(ids)] = True
             if self.tokenizer.has_segments:
                 inputs["segment_ids"][row, second : len(ids)] = 1
-        return inputs, self.unrelated[rows]
+        return inputs, self.unrelated[rows].astype("int32")
 
     def _sequence(self, first, second=None):
         """Token ids of an example, and where its second segment begins."""
@@ -372,7 +364,7 @@ def lines(x, verbose=False):
 
     Args:
         x: as of `examples`.
-        verbose: as of `lingxi.tasks.text_pieces.pieces`.
+        verbose: as of `lingxi.tasks.text_pieces.whole_lines`.
     """
     before = None
     for number, text in _numbered(x, verbose):
@@ -393,7 +385,7 @@ def _numbered(x, verbose):
         if not isinstance(document, os.PathLike):
             yield number, document.decode() if isinstance(document, bytes) else document
             continue
-        for piece in pieces(document, AFTER_LINES, verbose):
+        for piece in whole_lines(document, verbose):
             first, *others = re.split(r"\n\s*\n", piece)
             yield number, first
             for text in others:
@@ -425,9 +417,14 @@ def cut(lengths, room, document=None):
     return np.concatenate(ends), np.concatenate(documents) if documents else None
 
 
-def _small(places):
-    """Places among tokens in as many bits as they need, with some to go beyond the last."""
-    return places.astype("int32" if places[-1] < 2**31 - 2**24 else "int64")
+def _small(ends):
+    """`ends` in as many bits as they need, with some to go beyond the last."""
+    return ends.astype("int32" if ends[-1] < 2**31 - 2**24 else "int64")
+
+
+def places(ends, sentence):
+    """Where sentences of these numbers begin among all tokens."""
+    return np.where(sentence > 0, ends[sentence - 1], 0)
 
 
 def packed(ends, room, document=None):
@@ -439,8 +436,9 @@ def packed(ends, room, document=None):
     firsts, first = [], 0
     for begin in range(0, len(ends), PART):
         sentence = np.arange(begin, min(begin + PART, len(ends)))
-        start = np.where(sentence > 0, ends[sentence - 1], 0)
-        after = np.searchsorted(ends, start + room, "right")  # of a run from each sentence on
+        after = np.searchsorted(
+            ends, places(ends, sentence) + room, "right"
+        )  # of a run from each sentence on
         if document is not None:
             after = np.minimum(after, np.searchsorted(document, document[sentence], "right"))
         after, found = after.tolist(), []

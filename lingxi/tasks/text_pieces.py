@@ -9,7 +9,8 @@ import re
 from lingxi.answers.progress import progress
 
 BLOCK = 1_000_000  # bytes that are read at once
-PIECE = 1_000_000  # characters that are tokenized at once
+TOGETHER = 1_000_000  # characters that are tokenized at once
+PIECE = 20_000  # characters, which SentencePiece cuts well: it adds scores up, and rounds sums
 NEWLINE = b"\n"
 
 # Where a text may be cut: at the first place of the first kind that there is. A blank before a word
@@ -18,29 +19,38 @@ BEFORE_WORDS = re.compile(r"(?= \S)"), re.compile(r"(?=\n\S)")
 AFTER_LINES = re.compile(r"(?<=\n)(?=\S)"), re.compile(r"(?= \S)")
 
 
-def pieces(path, cuts, verbose=False):
-    """The text of a file, in pieces of `PIECE` characters to about three times as many.
+def pieces(path, verbose=False):
+    """The text of a file in pieces whose tokens are those of the text.
 
-    Lines end as in Python's text files, by "\\n". What has no place for a cut stays whole.
+    They have `PIECE` characters or more; what has no blank before a word stays whole. Lines end as
+    in Python's text files, by "\\n".
 
     Args:
         path: of a text file in UTF-8.
-        cuts: `BEFORE_WORDS`, so that the tokens of the pieces are those of the text; or
-            `AFTER_LINES`, so that no line is cut, unless it is longer than a piece.
         verbose: a progress bar, as of `lingxi.answers.progress.progress`.
 
     Raises:
         ValueError: it is not UTF-8, with the byte and the line. OSError: it cannot be read.
     """
+    return _cut(path, BEFORE_WORDS, PIECE, verbose)
+
+
+def whole_lines(path, verbose=False):
+    """As `pieces`, but of whole lines, unless one is longer than `TOGETHER`; of so much or more."""
+    return _cut(path, AFTER_LINES, TOGETHER, verbose)
+
+
+def _cut(path, cuts, size, verbose):
     text = ""
     for block in _decoded(path, verbose):
-        text += block
-        if len(text) < 2 * PIECE:
-            continue
-        found = next(filter(None, (cut.search(text, PIECE) for cut in cuts)), None)
-        if found is not None:
-            yield text[: found.start()]
-            text = text[found.start() :]
+        text, start = text + block, 0
+        while len(text) - start >= 2 * size:
+            found = next(filter(None, (cut.search(text, start + size) for cut in cuts)), None)
+            if found is None:
+                break
+            yield text[start : found.start()]
+            start = found.start()
+        text = text[start:]
     yield text
 
 
@@ -69,12 +79,12 @@ def _decoded(path, verbose):
 
 
 def grouped(items, length):
-    """Lists of items that are together `PIECE` long or some more, but for the last list."""
+    """Lists of items that are together `TOGETHER` long or some more, but for the last list."""
     group, size = [], 0
     for item in items:
         group.append(item)
         size += length(item)
-        if size >= PIECE:
+        if size >= TOGETHER:
             yield group
             group, size = [], 0
     if group:

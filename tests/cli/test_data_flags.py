@@ -92,6 +92,7 @@ def test_plain_text_is_learned_from_the_disk_as_from_memory(train, kept, tmp_pat
     path = tmp_path / "text.txt"
     path.write_text("the old river\nis slow\n\ntea is good\n" * 9)
     flags = ("--task", "fill", "--validation", path, "--seed", 1)
+    flags += ("--resume",) if kept == "checkpoints" else ()
     assert train(path, *flags).status == 0
     (tmp_path / "new").rename(tmp_path / "from memory")
     before, used, arrays = set(tmp_path.iterdir()), [], TokenCache.arrays
@@ -101,7 +102,7 @@ def test_plain_text_is_learned_from_the_disk_as_from_memory(train, kept, tmp_pat
         return arrays(cache, *arguments)
 
     monkeypatch.setattr(TokenCache, "arrays", watched)
-    outcome = train(path, *flags, "--stream", *(("--resume",) if kept == "checkpoints" else ()))
+    outcome = train(path, *flags, "--stream")
     assert outcome.status == 0, outcome.err
     first, second = used  # for training and validation
     assert first == second

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lingxi.tasks import text_pieces
 from lingxi.tasks.masking import lines
-from lingxi.tasks.text_pieces import AFTER_LINES, BEFORE_WORDS, grouped, pieces
+from lingxi.tasks.text_pieces import grouped, pieces, whole_lines
 from lingxi.text import ByteBpeTokenizer, SentencePieceTokenizer, WordPieceTokenizer
 from tests.tasks.roberta import tiny_tokenizer
 from tests.tasks.test_masking import write_documents
@@ -52,12 +52,13 @@ def cut(tmp_path_factory):
     """A function: the pieces, of a few characters, of a file with this text, and all of it."""
     path = tmp_path_factory.mktemp("pieces") / "text.txt"
 
-    def cut(text, cuts=BEFORE_WORDS, piece=4):
+    def cut(text, read=pieces, size=4):
         path.write_bytes(text.encode())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(text_pieces, "PIECE", piece)
+            for name in ("PIECE", "TOGETHER"):
+                patch.setattr(text_pieces, name, size)
             patch.setattr(text_pieces, "BLOCK", 3)
-            return list(pieces(path, cuts)), path.read_text("utf-8")
+            return list(read(path)), path.read_text("utf-8")
 
     return cut
 
@@ -102,9 +103,9 @@ def test_lines_of_pieces_are_lines_of_documents(cut, tmp_path, monkeypatch):
     path = tmp_path / "text.txt"
     path.write_text("\n \n\n".join(texts) + "\n")
     wanted = list(lines([*texts, "the end"]))
-    found, _ = cut(path.read_text(), AFTER_LINES, piece=100)
+    found, _ = cut(path.read_text(), whole_lines, 100)
     assert len(found) > 20
-    monkeypatch.setattr(text_pieces, "PIECE", 100)
+    monkeypatch.setattr(text_pieces, "TOGETHER", 100)
     monkeypatch.setattr(text_pieces, "BLOCK", 70)
     (tmp_path / "more.txt").write_text("the end")
     assert list(lines([path, tmp_path / "more.txt"])) == wanted
@@ -123,10 +124,10 @@ def test_what_is_not_utf8_is_named_by_byte_and_line(content, message, tmp_path, 
     path = tmp_path / "latin.txt"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"latin.txt is not UTF-8: .*{message}"):
-        list(pieces(path, AFTER_LINES))
+        list(whole_lines(path))
 
 
 def test_groups_are_long_enough(monkeypatch):
-    monkeypatch.setattr(text_pieces, "PIECE", 3)
+    monkeypatch.setattr(text_pieces, "TOGETHER", 3)
     assert list(grouped(["a", "bb", "c", "dddd", "e"], len)) == [["a", "bb"], ["c", "dddd"], ["e"]]
     assert list(grouped([], len)) == []

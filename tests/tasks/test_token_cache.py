@@ -87,7 +87,8 @@ def small(monkeypatch):
     """A function: from now on everything is done in small pieces."""
 
     def small():
-        monkeypatch.setattr(text_pieces, "PIECE", 100)
+        for name in ("PIECE", "TOGETHER"):
+            monkeypatch.setattr(text_pieces, name, 100)
         monkeypatch.setattr(text_pieces, "BLOCK", 70)
         monkeypatch.setattr(language_data, "PART", 50)
         monkeypatch.setattr(masking, "PART", 7)
