@@ -20,8 +20,9 @@ import time
 from common import DATA, describe_machine, peak_memory, sst2
 
 LIMIT = 2e9  # bytes that the process may have resident
-STEPS = 200  # of training, each of 32 texts or blocks
+STEPS = 200  # of training
 BATCH, LENGTH = 32, 64
+BLOCKS = 8  # a batch of the generator, whose logits of 50,257 tokens are the most of its memory
 READ = 2000  # batches that are drawn and not trained on
 GIGABYTES = {"classify": 5.0, "generate": 2.0, "fill": 2.0}
 
@@ -112,7 +113,7 @@ def classify(path):
         pass
     found["read"] = len(stream) / (time.perf_counter() - start)
     steps = min(STEPS, len(stream) // BATCH)
-    return found | trained(classifier, stream, steps)
+    return found | trained(classifier, stream, steps, BATCH)
 
 
 def generate(path):
@@ -125,9 +126,9 @@ def generate(path):
     task = TextGenerator(Gpt(GptConfig(vocab_size=tokenizer.vocab_size, **sizes)), tokenizer)
 
     def batches(cache):
-        return language_data.blocks(path, tokenizer, LENGTH, BATCH, True, True, 1, cache)
+        return language_data.blocks(path, tokenizer, LENGTH, BLOCKS, True, True, 1, cache)
 
-    return on_tokens(task, path, batches)
+    return on_tokens(task, path, batches, BLOCKS)
 
 
 def fill(path):
@@ -140,10 +141,10 @@ def fill(path):
     def batches(cache):
         return task.masked_batches(path, BATCH, LENGTH, True, 1, True, cache)
 
-    return on_tokens(task, path, batches)
+    return on_tokens(task, path, batches, BATCH)
 
 
-def on_tokens(task, path, batches):
+def on_tokens(task, path, batches, batch_size):
     """What it costs to train on plain text, of which `batches` of a cache are a data set."""
     from lingxi.tasks.token_cache import TokenCache
 
@@ -154,14 +155,14 @@ def on_tokens(task, path, batches):
     (stored,) = path.parent.glob("tokens/*/tokens")
     found["count"] = stored.stat().st_size // 2  # bytes of a token of these vocabularies
     _, seconds = timed_call(lambda: [None for _ in dataset.take(READ)])
-    found["read"] = READ * BATCH / seconds
-    return found | trained(task, dataset, STEPS)
+    found["read"] = READ * batch_size / seconds
+    return found | trained(task, dataset, STEPS, batch_size)
 
 
-def trained(task, x, steps):
+def trained(task, x, steps, batch_size):
     """Rows/s of a training, and the most memory until its end."""
     _, seconds = timed_call(lambda: task.fit(x, steps_per_epoch=steps, verbose=0))
-    return {"train": steps * BATCH / seconds, "peak": peak_memory()}
+    return {"train": steps * batch_size / seconds, "peak": peak_memory()}
 
 
 def timed_call(call):

@@ -309,6 +309,7 @@ def new_task(kind, tokenizer):
     return task
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_training_that_died_goes_on_to_the_same_bits(
     kind, path, tokenizer_of, tmp_path, untouched
