@@ -1,13 +1,15 @@
-"""Writing files so that a failure never leaves a half-written one."""
+"""Writing files so that a failure never leaves a half-written one, and checking what is there."""
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import pathlib
 import shutil
 import tempfile
 
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+_PIECE = 2**24  # bytes that are read at once
 
 
 def checked_file(path, suffix, name):
@@ -56,6 +58,15 @@ def atomic_path(target):
         raise OSError(error.errno, _cannot_write(target, error)) from error
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
+
+
+def sha256_of(path):
+    """The SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _swap_directories(new, target, old):

@@ -16,6 +16,7 @@ import math
 import os
 import pathlib
 import sys
+import tempfile
 
 from absl import app, flags
 
@@ -206,7 +207,7 @@ def _train(output):
     record = training.RunRecord(None, *asked, facts=_facts())
     record.set_model(task)  # for a training that had finished, and has only to be saved
     around = training.recomputed(task) if FLAGS.recompute else contextlib.nullcontext()
-    with resumable(checkpoints), around:
+    with resumable(checkpoints), around, _tokens_kept(output) as cache:
         history = task.fit(
             *data,
             validation_data=validation,
@@ -215,6 +216,7 @@ def _train(output):
             resume=checkpoints,
             callbacks=[StopAtInterrupt(), record, *_tensorboard(asked)],
             verbose=1 if sys.stdout.isatty() else 2,  # in a log file, a line an epoch
+            **cache,
             **_options(),
         ).history
     if not math.isfinite(history["loss"][-1]):
@@ -235,6 +237,22 @@ def _train(output):
     path = "serving/model" if form == "saved_model" else "model.tflite"
     print(f"  lingxi export --model {FLAGS.output} --format {form} --output {path}")
     print(f"  lingxi report {FLAGS.output}")
+
+
+@contextlib.contextmanager
+def _tokens_kept(output):
+    """The argument `cache` of `fit`, if it needs one: a directory that goes when it has finished.
+
+    One that is resumed finds it among the checkpoints, and it makes room with them.
+    """
+    if not training_data.keeps_tokens():
+        yield {}
+    elif FLAGS.resume:
+        yield {"cache": output / "checkpoints" / "tokens"}
+    else:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as directory:
+            yield {"cache": directory}
 
 
 def _options():

@@ -38,8 +38,8 @@ flags.DEFINE_enum(
 flags.DEFINE_boolean(
     "stream",
     False,
-    "classify, rate, embed, translate, summarize: read --data while training; for files larger "
-    "than memory.",
+    "Read --data while training, for files larger than memory: the rows of a table; of generate "
+    "and fill the tokens, which are kept on the disk, in --output, or beside it without --resume.",
     flag_values=FLAGS,
 )
 flags.DEFINE_enum(
@@ -110,6 +110,7 @@ NAMES = {  # of what is learned, in messages
 }
 OF_PAIRS = ("translate", "summarize")  # tasks that learn to write the second text
 OF_TABLES = ("classify", "rate", "embed", *OF_PAIRS)
+OF_TEXT = ("generate", "fill")  # those that learn from plain text
 MAX_NAMED = 10  # labels to print
 
 
@@ -144,6 +145,11 @@ def new_task(**settings):
         dtype=training.fastest_precision() if FLAGS.precision == "auto" else FLAGS.precision,
         **settings,
     )
+
+
+def keeps_tokens():
+    """Whether `fit` needs a directory for the tokens of a text, its argument `cache`."""
+    return FLAGS.stream and FLAGS.task in OF_TEXT
 
 
 def metric():
@@ -283,8 +289,9 @@ def check():
     if FLAGS.split is not None and task not in OF_TABLES:
         tables = ", ".join(OF_TABLES)
         raise ValueError(f"--split is for --task {tables}; give a file of --validation")
-    if FLAGS.stream and task not in OF_TABLES:
-        raise ValueError(f"--stream is for --task {', '.join(OF_TABLES)}, got --task {task}")
+    if FLAGS.stream and task not in (*OF_TABLES, *OF_TEXT):
+        tasks = ", ".join((*OF_TABLES, *OF_TEXT))
+        raise ValueError(f"--stream is for --task {tasks}, got --task {task}")
     if FLAGS.class_weight and (task != "classify" or FLAGS.multi_label):
         raise ValueError("--class_weight is for --task classify without --multi_label")
 

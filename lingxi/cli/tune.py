@@ -62,6 +62,7 @@ def run(arguments):
         ),
         verbose=1 if sys.stdout.isatty() else 0,
         **({"class_weight": FLAGS.class_weight} if FLAGS.class_weight else {}),
+        **({"cache": output / "tokens"} if training_data.keeps_tokens() else {}),
     )
     trials = [best, *others]
     rows = [[objective, *best.settings]]

@@ -2,6 +2,7 @@
 
 import collections.abc
 import functools
+import itertools
 import os
 import pathlib
 
@@ -9,13 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from lingxi.tasks.text_data import Source, checksum, ready
-from lingxi.text.strings import as_strings
+from lingxi.tasks.text_pieces import grouped, pieces
+from lingxi.tasks.token_cache import in_memory
+from lingxi.text.checked import checked_texts
 from lingxi.training.losses import IGNORED
 
 BATCH_TOKENS = 8192  # of a batch by default
 MOST_BLOCKS = 32  # of a batch by default
 SHUFFLED_BLOCKS = 10_000  # of a data set, whose size nobody knows
-PIECE = 4_000_000  # characters that are tokenized at once
+PART = 1_000_000  # tokens that are in memory at once, of what is on the disk
 TEXTS = 64  # of a data set that are tokenized at once
 
 
@@ -31,7 +34,9 @@ def is_text(x):
     return isinstance(x, (str, os.PathLike, collections.abc.Sequence, np.ndarray))
 
 
-def blocks(x, tokenizer, block_size, batch_size, shuffle=False, repeat=False, seed=None):
+def blocks(
+    x, tokenizer, block_size, batch_size, shuffle=False, repeat=False, seed=None, cache=None
+):
     """Batches of blocks for the training of a language model.
 
     The end token follows every document. The target of a token is the token after it; the first
@@ -48,6 +53,7 @@ def blocks(x, tokenizer, block_size, batch_size, shuffle=False, repeat=False, se
             all tokens in their order, and the last block is filled up with `IGNORED` targets.
         repeat: without end.
         seed: of order and offsets.
+        cache: a `TokenCache` to keep the tokens of files in, or None.
 
     Returns:
         A `tf.data.Dataset` of `({"token_ids": [batch, block]}, [batch, block])`.
@@ -64,12 +70,11 @@ def blocks(x, tokenizer, block_size, batch_size, shuffle=False, repeat=False, se
         else:
             dataset = _in_order(stream, block_size, batch_size, eos_id)
     else:
-        tokens = token_stream(x, tokenizer)
+        tokens = token_stream(x, tokenizer, cache)
         if shuffle:
             dataset = _shuffled(tokens, block_size, batch_size, repeat, seed)
         else:
-            stream = tf.data.Dataset.from_tensors(_pair(tokens, eos_id))
-            dataset = _in_order(stream, block_size, batch_size, eos_id)
+            dataset = _in_order(_parts(tokens, eos_id), block_size, batch_size, eos_id)
             count = -(-len(tokens) // (block_size * batch_size))
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     prefetched = ready(dataset)
@@ -78,55 +83,90 @@ def blocks(x, tokenizer, block_size, batch_size, shuffle=False, repeat=False, se
     return prefetched
 
 
-def token_stream(x, tokenizer):
-    """int32 `[tokens]`: every document and the end token after it."""
-    texts = documents(x)
-    stream, piece, size = [], [], 0
-    for index, text in enumerate(texts):
-        piece.append(text)
-        size += len(text)
-        if size >= PIECE or index == len(texts) - 1:
-            stream.append(_with_ends(tokenizer.tokenize(piece), tokenizer.eos_id).numpy())
-            piece, size = [], 0
-    return np.concatenate(stream)
+def token_stream(x, tokenizer, cache=None):
+    """int32 `[tokens]`: every document and the end token after it.
+
+    Args:
+        cache: a `TokenCache`, from which it is a `StoredArray`; or None, in memory.
+    """
+
+    def parts(verbose=False):
+        for group in grouped(_pieces(x, verbose), lambda piece: len(piece[0])):
+            texts, ends = zip(*group, strict=True)
+            tokens = _with_ends(tokenizer.tokenize(texts), tokenizer.eos_id, ends)
+            yield {"tokens": tokens.numpy()}
+
+    if cache is None:
+        return in_memory(parts())["tokens"]
+    return cache.arrays(documents(x), tokenizer, "documents and ends", parts)["tokens"]
+
+
+def _pieces(x, verbose):
+    """`(text, ends)`: all documents, files piece by piece, and whether a document ends with it."""
+    for document in documents(x):
+        if isinstance(document, os.PathLike):
+            parts = itertools.chain(pieces(document, verbose), [None])
+            for part, after in itertools.pairwise(parts):
+                yield part, after is None
+        else:
+            yield document, True
 
 
 def documents(x):
-    """The texts that `x` names or holds.
+    """The documents that `x` names or holds: a list of texts and of `Path`s of files.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: no text at all, or a file that is not UTF-8.
-        TypeError: something that is neither text nor path.
+        FileNotFoundError: no such file. ValueError: no text at all. TypeError: something that is
+            neither text nor path.
     """
-    if isinstance(x, (str, os.PathLike)):
-        return [_read(x)]
-    texts = [_read(item) if isinstance(item, os.PathLike) else item for item in x]
-    if not texts:
-        raise ValueError("got no texts; pass at least one document")
-    as_strings(texts, "texts")
-    return texts
-
-
-def _read(path):
-    try:
-        return pathlib.Path(path).expanduser().read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: {error}") from error
-    except OSError as error:
-        if isinstance(path, str):
+    if isinstance(x, str):
+        path = pathlib.Path(x).expanduser()
+        try:
+            path.stat()
+        except OSError as error:
             error.strerror = f"{error.strerror}; a text itself, not its file, goes in a list"
-        raise
+            raise
+        return [path]
+    x = [x] if isinstance(x, os.PathLike) else list(x)
+    if not x:
+        raise ValueError("got no texts; pass at least one document")
+    checked_texts(["" if isinstance(item, os.PathLike) else item for item in x], "texts")
+    return [
+        pathlib.Path(item).expanduser() if isinstance(item, os.PathLike) else item for item in x
+    ]
 
 
-def _with_ends(tokens, eos_id):
-    """Ragged int32 `[texts, (tokens)]` to `[all tokens]`, an end token after each text."""
-    ends = tf.fill([tokens.nrows(), 1], eos_id)
-    return tf.concat([tokens, tf.cast(ends, tokens.dtype)], axis=1).flat_values
+def _with_ends(tokens, eos_id, where=None):
+    """Ragged int32 `[texts, (tokens)]` to `[all tokens]`, an end token after each text.
+
+    Args:
+        where: bool `[texts]`: after these alone.
+    """
+    where = tf.fill([tokens.nrows()], True) if where is None else tf.constant(where)
+    ends = tf.fill([tf.math.count_nonzero(where)], tf.cast(eos_id, tokens.dtype))
+    ends = tf.RaggedTensor.from_row_lengths(
+        ends, tf.cast(where, tokens.row_splits.dtype), validate=False
+    )
+    return tf.concat([tokens, ends], axis=1).flat_values
 
 
 def _pair(tokens, eos_id):
     """Inputs and targets, from whole documents: an end token was before them."""
     return tf.concat([[eos_id], tokens[:-1]], axis=0), tokens
+
+
+def _parts(tokens, eos_id):
+    """A data set of inputs and targets int32 `[tokens]`, part by part; an end token is before."""
+
+    def parts():
+        before = eos_id
+        for start in range(0, len(tokens), PART):
+            targets = tokens[start : start + PART]
+            yield np.append(before, targets[:-1]).astype("int32"), targets
+            before = targets[-1]
+
+    part = tf.TensorSpec([None], tf.int32)
+    return tf.data.Dataset.from_generator(parts, output_signature=(part, part))
 
 
 def _streamed(texts, tokenizer):
@@ -160,17 +200,22 @@ def _shuffled(tokens, block_size, batch_size, repeat, seed):
         batch_size = min(batch_size, count)
     of_pass = count if repeat else count - count % batch_size  # blocks of whole batches
     describe = functools.partial(_description, tokens, size, batch_size)
-    tokens = tf.constant(tokens)
+    number = tf.int32 if total <= tf.int32.max else tf.int64
 
     def starts(seed):
         order, offset = tf.unstack(tf.random.experimental.stateless_split([seed, 0], 2))
-        first = tf.random.stateless_uniform([], offset, 0, total, tf.int32)
+        first = tf.random.stateless_uniform([], offset, 0, total, number)
         shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), order)
-        return tf.data.Dataset.from_tensor_slices((first + size * shuffled)[:of_pass])
+        starts = tf.cast(first, tf.int64) + size * tf.cast(shuffled, tf.int64)
+        return tf.data.Dataset.from_tensor_slices(starts[:of_pass])
+
+    def tokens_from(starts):
+        place = starts[:, np.newaxis] + np.arange(size + 1)  # [batch, size + 1]
+        return tokens[place % total]
 
     def cut(starts):
-        place = tf.expand_dims(starts, 1) + tf.range(size + 1)  # [batch, size + 1]
-        block = tf.gather(tokens, place % total)
+        block = tf.numpy_function(tokens_from, [starts], tf.int32)
+        block = tf.ensure_shape(block, [starts.shape[0], size + 1])
         return {"token_ids": block[:, :-1]}, block[:, 1:]
 
     def batches(seeds, skipped=0):

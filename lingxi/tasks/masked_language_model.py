@@ -17,6 +17,7 @@ from lingxi.tasks import language_data, text_data
 from lingxi.tasks.fine_tuning import LEARNING_RATE
 from lingxi.tasks.masking import Masking, examples, with_masks
 from lingxi.tasks.task import Task
+from lingxi.tasks.token_cache import caches
 from lingxi.text.strings import as_strings
 from lingxi.training import (
     KlDivergence,
@@ -204,6 +205,7 @@ class MaskedLanguageModel(Task):
         seed=None,
         learning_rate=LEARNING_RATE,
         resume=None,
+        cache=None,
         **kwargs,
     ):
         """Train on plain texts, packed into sequences without much padding.
@@ -226,13 +228,18 @@ class MaskedLanguageModel(Task):
                 that starts at random takes more, 1e-4 if it is large, 1e-3 if it is tiny. An
                 optimizer given to `compile` has its own.
             resume: a directory to go on from after a failure, see `Task.fit`.
+            cache: a directory to keep the tokens of text files in, for files larger than memory:
+                they are tokenized once, and read from there in this training and in later ones.
             kwargs: as in `keras.Model.fit`.
         """
         seed = run_seed(resume, seed)
         repeat = steps_per_epoch is not None
-        x = self.masked_batches(x, batch_size, max_length, shuffle, seed, repeat)
+        stored, validation_stored = caches(cache, x, validation_data, kwargs.get("verbose"))
+        x = self.masked_batches(x, batch_size, max_length, shuffle, seed, repeat, stored)
         if validation_data is not None and not isinstance(validation_data, tuple):
-            validation_data = self.masked_batches(validation_data, batch_size, max_length)
+            validation_data = self.masked_batches(
+                validation_data, batch_size, max_length, cache=validation_stored
+            )
         return super().fit(
             x,
             validation_data=validation_data,
@@ -260,9 +267,21 @@ class MaskedLanguageModel(Task):
         return super().predict(x, **kwargs)
 
     def masked_batches(
-        self, x, batch_size=None, max_length=None, shuffle=False, seed=None, repeat=False
+        self,
+        x,
+        batch_size=None,
+        max_length=None,
+        shuffle=False,
+        seed=None,
+        repeat=False,
+        cache=None,
     ):
-        """Texts as a data set of masked batches; what is none, as it is. Arguments as of `fit`."""
+        """Texts as a data set of masked batches; what is none, as it is.
+
+        Args:
+            cache: a `lingxi.tasks.token_cache.TokenCache`, or None.
+            x, …: as of `fit`.
+        """
         if not language_data.is_text(x):
             return x
         max_length = self.checked_max_length(max_length)
@@ -276,6 +295,7 @@ class MaskedLanguageModel(Task):
             shuffle,
             seed,
             repeat,
+            cache,
         )
 
     # The verb

@@ -7,11 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from lingxi.tasks import language_data, text_data
+from lingxi.tasks.text_pieces import grouped, whole_lines
+from lingxi.tasks.token_cache import in_memory
 from lingxi.text import WordPieceTokenizer
 from lingxi.text.packing import pack
 from lingxi.training import IGNORED
 
 MASKED, RANDOM = 0.8, 0.1  # of the chosen tokens; the others stay (Devlin et al. 2018, 3.1)
+PART = 1_000_000  # sentences that are looked at at once
 FOLLOWS, UNRELATED = 0, 1  # the classes of the second segment, in the order of `transformers`
 
 
@@ -115,13 +118,24 @@ def count_true(mask):
     return tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
 
 
-def examples(x, tokenizer, masking, max_length, batch_size, next_sentence, shuffle, seed, repeat):
+def examples(
+    x,
+    tokenizer,
+    masking,
+    max_length,
+    batch_size,
+    next_sentence,
+    shuffle,
+    seed,
+    repeat,
+    cache=None,
+):
     """Masked batches of plain texts.
 
     Args:
         x: path of a text file (`str` or `Path`) or list of `Path`s, where a line is a sentence or
             a paragraph and blank lines stand between documents; a list of documents; or a
-            `tf.data.Dataset` of documents, single or batched. Their tokens are held in memory.
+            `tf.data.Dataset` of documents, single or batched.
         tokenizer: a `lingxi.text.Tokenizer`.
         masking: a `Masking`.
         max_length: of a sequence, in tokens.
@@ -130,6 +144,7 @@ def examples(x, tokenizer, masking, max_length, batch_size, next_sentence, shuff
         shuffle: another order, other masks and other pairs in every pass; else always the same.
         seed: of all that is drawn.
         repeat: without end.
+        cache: a `TokenCache` to keep the tokens of files in; or None, to hold them in memory.
 
     Returns:
         A `tf.data.Dataset` of `(inputs, targets)`: `masked_positions` int32 `[batch, masked]` is
@@ -137,7 +152,9 @@ def examples(x, tokenizer, masking, max_length, batch_size, next_sentence, shuff
         `next_sentence` a dict of them, `tokens`, and `next_sentence` int32 `[batch]`.
     """
     seed = seed if shuffle else 0
-    batches = PackedBatches(x, tokenizer, max_length, batch_size, next_sentence, shuffle, seed)
+    batches = PackedBatches(
+        x, tokenizer, max_length, batch_size, next_sentence, shuffle, seed, cache
+    )
 
     def mask(batch, seed):
         inputs, unrelated = batch
@@ -176,10 +193,12 @@ class PackedBatches(text_data.Batches):
     whether the second segment is of another document.
 
     Args:
-        x, tokenizer, max_length, batch_size, next_sentence, shuffle, seed: as of `examples`.
+        x, tokenizer, max_length, batch_size, next_sentence, shuffle, seed, cache: as of `examples`.
     """
 
-    def __init__(self, x, tokenizer, max_length, batch_size, next_sentence, shuffle, seed):
+    def __init__(
+        self, x, tokenizer, max_length, batch_size, next_sentence, shuffle, seed, cache=None
+    ):
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.order = "shuffled" if shuffle else "given"
@@ -188,57 +207,62 @@ class PackedBatches(text_data.Batches):
         self.room = max_length - tokenizer.template.num_special(1 + next_sentence)
         if self.room < 2:
             raise ValueError(f"max_length {max_length} leaves no room beside the special tokens")
-        self.tokens, self.ends, document = sentences(x, tokenizer, self.room)
-        if next_sentence:
-            self.runs = packed(self.ends, self.room, document)
-            self.runs = self.runs[self._lengths(*self.runs.T) > 1]  # a token has no two parts
-            self.owner = document[self.runs[:, 0]]  # [runs]
+        self._read(x, cache)
+        self.rows = self._draw_batches()
+
+    def _read(self, x, cache):
+        """Set `tokens`, and `segments` of the examples among them or what pairs are drawn from."""
+        between = None if self.next_sentence else self.tokenizer.sep_id
+        found = sentences(x, self.tokenizer, between, cache)
+        self.tokens = found["tokens"]
+        if self.next_sentence:
+            self.ends, document = cut(found["lengths"], self.room, found["document"])
+            runs = packed(self.ends, self.room, document)
+            spans = places(self.ends, runs)
+            runs = runs[spans[:, 1] - spans[:, 0] > 1]  # a token has no two parts
+            self.runs, self.owner = runs, document[runs[:, 0]]  # [runs]
             if len(np.unique(self.owner)) < 2:
                 raise ValueError(
                     "next_sentence needs at least two documents; in a file a blank line parts them"
                 )
         else:
-            self.tokens, self.ends = separated(self.tokens, self.ends, document, tokenizer.sep_id)
-            first, after = packed(self.ends, self.room).T
-            first += self.tokens[self._start(first)] == tokenizer.sep_id  # none at the margins
-            after -= self.tokens[self._start(after) - 1] == tokenizer.sep_id
-            self.runs = np.stack([first, after], 1)[first < after]
-        self.rows = self._draw_batches()
+            ends, _ = cut(found["lengths"], self.room)
+            spans = self._without_separators(places(ends, packed(ends, self.room)))
+            self.segments = spans[:, np.newaxis]  # [examples, 1, 2]
+            self.unrelated = np.full(len(spans), FOLLOWS, "int8")
+
+    def _without_separators(self, spans):
+        """`spans` with no separator at their margins, but for those that are nothing else."""
+        for part in np.split(spans, range(PART, len(spans), PART)):
+            start, end = part.T
+            start += self.tokens[start] == self.tokenizer.sep_id
+            end -= self.tokens[end - 1] == self.tokenizer.sep_id
+        return spans[spans[:, 0] < spans[:, 1]]
 
     @property
     def num_examples(self):
-        return len(self.runs)
-
-    def _start(self, sentence):
-        """Where sentences begin among all tokens."""
-        return np.where(sentence > 0, self.ends[sentence - 1], 0)
-
-    def _lengths(self, first, after):
-        """Tokens of the sentences from `first` to before `after`."""
-        return self._start(after) - self._start(first)
+        return len(self.runs if self.next_sentence else self.segments)
 
     def _draw_batches(self):
-        """Row numbers of each batch; sets `segments` and `unrelated`.
+        """Row numbers of each batch; of pairs, sets `segments` and `unrelated`.
 
         `segments` are the first token and the one after the last of every segment of every
         example, int `[examples, segments, 2]`.
         """
-        start, end = self._start(self.runs[:, 0]), self._start(self.runs[:, 1])
-        self.segments = np.stack([start, end], 1)[:, np.newaxis]  # [examples, 1, 2]
-        self.unrelated = np.full(self.num_examples, FOLLOWS, "int32")
         if self.next_sentence:
-            self._draw_pairs(start, end)
-        rows = np.arange(self.num_examples)
+            self._draw_pairs()
+        rows = np.arange(self.num_examples, dtype="int32")
         if self.order == "shuffled":
             self.random.shuffle(rows)
         return np.split(rows, range(self.batch_size, len(rows), self.batch_size))
 
-    def _draw_pairs(self, start, end):
+    def _draw_pairs(self):
         first, after = self.runs.T
+        start, end = places(self.ends, self.runs).T
         many = after - first > 1
-        border = self._start(self.random.integers(first + 1, np.maximum(after, first + 2)))
-        middle = np.where(many, border, self.random.integers(start + 1, end))
-        self.unrelated = self.random.choice(np.array([FOLLOWS, UNRELATED], "int32"), len(start))
+        border = places(self.ends, self.random.integers(first + 1, np.maximum(after, first + 2)))
+        middle = np.where(many, border, self.random.integers(start + 1, end)).astype(start.dtype)
+        self.unrelated = self.random.choice(np.array([FOLLOWS, UNRELATED], "int8"), len(start))
 
         # A run among those of other documents: the runs of a document stand together.
         own_first = np.searchsorted(self.owner, self.owner, "left")
@@ -248,7 +272,7 @@ class PackedBatches(text_data.Batches):
         # Of its second segment the sentences that fit, or as much of the first one as fits.
         limit = middle[other] + self.room - (middle - start)
         fitting = np.searchsorted(self.ends, np.minimum(limit, end[other]), "right")
-        fitting = self._start(fitting)
+        fitting = places(self.ends, fitting)
         other_end = np.where(fitting > middle[other], fitting, np.minimum(limit, end[other]))
 
         is_other = self.unrelated == UNRELATED
@@ -275,7 +299,7 @@ class PackedBatches(text_data.Batches):
             inputs["padding_mask"][row, : len(ids)] = True
             if self.tokenizer.has_segments:
                 inputs["segment_ids"][row, second : len(ids)] = 1
-        return inputs, self.unrelated[rows]
+        return inputs, self.unrelated[rows].astype("int32")
 
     def _sequence(self, first, second=None):
         """Token ids of an example, and where its second segment begins."""
@@ -289,63 +313,118 @@ class PackedBatches(text_data.Batches):
         return ids, len(ids) - last
 
 
-def sentences(x, tokenizer, room):
-    """The tokens of all sentences, one after the other, and where each ends.
+def sentences(x, tokenizer, between=None, cache=None):
+    """The tokens of all sentences, one after the other.
+
+    Args:
+        x: as of `examples`.
+        between: the id of a token that is a sentence of its own between two documents, or None.
+        cache: as of `examples`.
 
     Returns:
-        int32 `[tokens]`; int `[sentences]`; and the number of the document of each sentence, int
-        `[sentences]`. A sentence of more than `room` tokens is cut into several.
+        A dict of `tokens` int32 `[tokens]`, `lengths` int32 `[sentences]`, none of them 0, and
+        `document` int32 `[sentences]`, its number: arrays, or `StoredArray`s of a cache.
+
+    Raises:
+        ValueError: there are none.
     """
-    lines, document = [], []
-    for number, text in enumerate(documents(x)):
-        found = [line.strip() for line in text.splitlines() if line.strip()]
-        # With a blank between two sentences, as in running text.
-        lines += [line if i == 0 else f" {line}" for i, line in enumerate(found)]
-        document += [number] * len(found)
-    tokens, lengths, start, size = [], [], 0, 0
-    for index, line in enumerate(lines):
-        size += len(line)
-        if size >= language_data.PIECE or index == len(lines) - 1:
-            ids = tokenizer.tokenize(lines[start : index + 1])
-            tokens.append(ids.flat_values.numpy())
-            lengths.append(ids.row_lengths().numpy())
-            start, size = index + 1, 0
-    if not sum(map(len, tokens)):
-        raise ValueError("got no text to learn from; pass at least one document")
-    lengths, document = np.concatenate(lengths), np.array(document)
-    parts = -(-lengths // room)  # of each sentence
-    last = np.cumsum(parts) - 1
-    sizes = np.full(parts.sum(), room)
-    real = parts > 0  # a line of control characters has no token
-    sizes[last[real]] = (lengths - (parts - 1) * room)[real]
-    return np.concatenate(tokens), np.cumsum(sizes), np.repeat(document, parts)
+
+    def parts(verbose=False):
+        last = None  # document of the sentence before
+        for group in grouped(lines(x, verbose), lambda item: len(item[1])):
+            document, texts = zip(*group, strict=True)
+            ids = tokenizer.tokenize(texts)
+            tokens, lengths = ids.flat_values.numpy(), ids.row_lengths().numpy()
+            document = np.array(document)[lengths > 0]  # a line of control characters has no token
+            lengths = lengths[lengths > 0]
+            if not len(lengths):
+                continue
+            begins = np.diff(document, prepend=document[0] if last is None else last) > 0
+            last = document[-1]
+            if between is not None:
+                first = np.flatnonzero(begins)
+                tokens = np.insert(tokens, np.cumsum(lengths)[first] - lengths[first], between)
+                lengths = np.insert(lengths, first, 1)
+                document = np.insert(document, first, document[first])
+            arrays = {"tokens": tokens, "lengths": lengths, "document": document}
+            yield {name: values.astype("int32") for name, values in arrays.items()}
+        if last is None:
+            raise ValueError("got no text to learn from; pass at least one document")
+
+    if cache is None:
+        return in_memory(parts())
+    kind = f"sentences, {between} between documents"
+    return cache.arrays(language_data.documents(x), tokenizer, kind, parts)
 
 
-def documents(x):
-    """The documents that `x` names or holds, as a list of str."""
+def lines(x, verbose=False):
+    """`(document, line)`: the lines that are not blank, as they are tokenized, and whose they are.
+
+    A line that is not the first of its document begins with a blank, as in running text.
+
+    Args:
+        x: as of `examples`.
+        verbose: as of `lingxi.tasks.text_pieces.whole_lines`.
+    """
+    before = None
+    for number, text in _numbered(x, verbose):
+        for line in filter(None, map(str.strip, text.splitlines())):
+            yield number, line if number != before else f" {line}"
+            before = number
+
+
+def _numbered(x, verbose):
+    """`(document, text)`: all documents, which may come in several parts, and their numbers."""
     if isinstance(x, tf.data.Dataset):
         x = x if x.element_spec.shape.rank == 0 else x.unbatch()
-        return [text.decode() for text in x.as_numpy_iterator()]
-    if isinstance(x, (str, os.PathLike)):
-        return _parted(language_data.documents(x)[0])
-    texts = []
-    for item, text in zip(x, language_data.documents(x), strict=True):
-        texts += _parted(text) if isinstance(item, os.PathLike) else [text]
-    return texts
+        yield from enumerate(text.decode() for text in x.as_numpy_iterator())
+        return
+    number = -1
+    for document in language_data.documents(x):
+        number += 1
+        if not isinstance(document, os.PathLike):
+            yield number, document.decode() if isinstance(document, bytes) else document
+            continue
+        for piece in whole_lines(document, verbose):
+            first, *others = re.split(r"\n\s*\n", piece)
+            yield number, first
+            for text in others:
+                number += 1
+                yield number, text
 
 
-def _parted(text):
-    """The documents of a text file."""
-    return re.split(r"\n\s*\n", text)
+def cut(lengths, room, document=None):
+    """Where sentences end, those of more than `room` tokens in several.
+
+    Args:
+        lengths: int32 `[sentences]`.
+        document: int32 `[sentences]`, the number of that of each sentence, or None.
+
+    Returns:
+        int `[ends]`, and int32 `[ends]`, the document of what ends there; or None.
+    """
+    ends, documents, total = [], [], 0
+    for start in range(0, len(lengths), PART):
+        part = slice(start, start + PART)
+        size = lengths[part].astype("int64")
+        count = -(-size // room)
+        sizes = np.full(count.sum(), room)
+        sizes[np.cumsum(count) - 1] = size - (count - 1) * room
+        ends.append(_small(total + np.cumsum(sizes)))
+        total += sizes.sum()
+        if document is not None:
+            documents.append(np.repeat(document[part], count))
+    return np.concatenate(ends), np.concatenate(documents) if documents else None
 
 
-def separated(tokens, ends, document, sep_id):
-    """The same tokens and ends with a sentence `[sep_id]` between two documents."""
-    lasts = np.flatnonzero(document[1:] != document[:-1])  # sentence before each border
-    tokens = np.insert(tokens, ends[lasts], sep_id)
-    borders = np.concatenate([[0], np.cumsum(document[1:] != document[:-1])])
-    ends = ends + borders  # moved by the separators before
-    return tokens, np.insert(ends, lasts + 1, ends[lasts] + 1)
+def _small(ends):
+    """`ends` in as many bits as they need, with some to go beyond the last."""
+    return ends.astype("int32" if ends[-1] < 2**31 - 2**24 else "int64")
+
+
+def places(ends, sentence):
+    """Where sentences of these numbers begin among all tokens."""
+    return np.where(sentence > 0, ends[sentence - 1], 0)
 
 
 def packed(ends, room, document=None):
@@ -354,15 +433,21 @@ def packed(ends, room, document=None):
     Each row has the first sentence and the one after the last; all are of one document where
     `document` `[sentences]` tells theirs.
     """
-    last = np.full(len(ends), len(ends))
-    if document is not None:
-        last = np.searchsorted(document, document, "right")
-    runs, first, start = [], 0, 0
-    while first < len(ends):
-        after = min(int(np.searchsorted(ends, start + room, "right")), last[first])
-        runs.append((first, after))
-        first, start = after, ends[after - 1]
-    return np.array(runs)
+    firsts, first = [], 0
+    for begin in range(0, len(ends), PART):
+        sentence = np.arange(begin, min(begin + PART, len(ends)))
+        after = np.searchsorted(
+            ends, places(ends, sentence) + room, "right"
+        )  # of a run from each sentence on
+        if document is not None:
+            after = np.minimum(after, np.searchsorted(document, document[sentence], "right"))
+        after, found = after.tolist(), []
+        while first < begin + len(after):
+            found.append(first)
+            first = after[first - begin]
+        firsts.append(np.array(found, ends.dtype))
+    firsts = np.concatenate(firsts)
+    return np.stack([firsts, np.append(firsts[1:], first).astype(ends.dtype)], axis=1)
 
 
 def with_masks(tokenizer, texts, max_length, padding):

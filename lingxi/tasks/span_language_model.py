@@ -9,7 +9,7 @@ import tensorflow as tf
 from lingxi.answers.batches import split_pairs
 from lingxi.tasks import language_data, pair_data, text_data
 from lingxi.tasks.generation import bucketed
-from lingxi.tasks.masking import documents
+from lingxi.tasks.masking import lines
 from lingxi.tasks.sequence_to_sequence import (
     SequenceToSequence,
     config_for,
@@ -24,6 +24,7 @@ from lingxi.tasks.span_masking import (
     spans_in,
     with_sentinels,
 )
+from lingxi.tasks.token_cache import caches
 from lingxi.text import SentencePieceTokenizer
 from lingxi.text.strings import as_strings
 from lingxi.training import Perplexity, TokenAccuracy, run_seed
@@ -126,6 +127,7 @@ class SpanLanguageModel(SequenceToSequence):
         shuffle=True,
         seed=None,
         resume=None,
+        cache=None,
         **kwargs,
     ):
         """Train on plain texts, packed into blocks without padding.
@@ -150,16 +152,21 @@ class SpanLanguageModel(SequenceToSequence):
             shuffle: blocks and pairs in random order.
             seed: of order and spans.
             resume: a directory to go on from after a failure, see `Task.fit`.
+            cache: a directory to keep the tokens of text files in, for files larger than memory:
+                they are tokenized once, and read from there in this training and in later ones.
             kwargs: as in `lingxi.tasks.Translator.fit`: `learning_rate`, `callbacks`, ….
         """
         seed = run_seed(resume, seed)
+        stored, validation_stored = caches(cache, x, validation_data, kwargs.get("verbose"))
         if language_data.is_text(x):
             repeat = steps_per_epoch is not None
-            x = self.span_batches(x, batch_size, max_length, shuffle, seed, repeat, pairs)
+            x = self.span_batches(x, batch_size, max_length, shuffle, seed, repeat, pairs, stored)
         elif pairs is not None:
             raise ValueError(f"pairs are mixed with texts, but x is {type(x).__name__}")
         if language_data.is_text(validation_data) and not isinstance(validation_data, tuple):
-            validation_data = self.span_batches(validation_data, batch_size, max_length)
+            validation_data = self.span_batches(
+                validation_data, batch_size, max_length, cache=validation_stored
+            )
         return super().fit(
             x,
             validation_data=validation_data,
@@ -186,13 +193,19 @@ class SpanLanguageModel(SequenceToSequence):
         seed=None,
         repeat=False,
         pairs=None,
+        cache=None,
     ):
-        """Texts as a data set of batches as `PairBatches` has them. Arguments as of `fit`."""
+        """Texts as a data set of batches as `PairBatches` has them.
+
+        Args:
+            cache: a `lingxi.tasks.token_cache.TokenCache`, or None.
+            x, …: as of `fit`.
+        """
         max_length = self.checked_max_length(max_length)
         batch_size = batch_size or language_data.batch_size_for(max_length)
         start_id = self.backbone.config.decoder_start_id
         batches = SpanBatches(
-            x, self.tokenizer, self.masking, max_length, batch_size, start_id, shuffle, seed
+            x, self.tokenizer, self.masking, max_length, batch_size, start_id, shuffle, seed, cache
         )
         if pairs is not None:
             order = "shuffled" if shuffle else "sorted"
@@ -307,9 +320,9 @@ class SpanLanguageModel(SequenceToSequence):
         Raises:
             ImportError: the extra `tokenizers` is not installed.
         """
-        lines = [line for text in documents(x) for line in text.splitlines() if line.strip()]
+        texts = [line for _, line in lines(x)]
         tokenizer = SentencePieceTokenizer(
-            learn_sentence_piece(lines, vocab_size - num_sentinels),
+            learn_sentence_piece(texts, vocab_size - num_sentinels),
             max_length=max_length,
             num_sentinels=num_sentinels,
         )

@@ -120,7 +120,7 @@ class SpanBatches(text_data.Batches):
 
     The documents stand one after the other, as in T5's own pretraining, and are cut into blocks
     whose source has `max_length` tokens; shuffled, into blocks in another order at other places,
-    with other spans, in every pass. The tokens are held in memory.
+    with other spans, in every pass.
 
     Args:
         x: as of `lingxi.tasks.masking.examples`.
@@ -132,12 +132,15 @@ class SpanBatches(text_data.Batches):
         start_id: what the decoder's input begins with.
         shuffle: or else always the same blocks, in their order, and the same spans.
         seed: of all that is drawn.
+        cache: a `TokenCache` to keep the tokens of files in; or None, to hold them in memory.
     """
 
-    def __init__(self, x, tokenizer, masking, max_length, batch_size, start_id, shuffle, seed):
+    def __init__(
+        self, x, tokenizer, masking, max_length, batch_size, start_id, shuffle, seed, cache=None
+    ):
         self.masking = masking
         self.length = masking.text_length(max_length)
-        self.tokens, _, _ = sentences(x, tokenizer, self.length)
+        self.tokens = sentences(x, tokenizer, cache=cache)["tokens"]
         if len(self.tokens) < 2:
             raise ValueError("got a text of one token; there must be another one to restore it by")
         self.batch_size = batch_size

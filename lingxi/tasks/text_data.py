@@ -11,10 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from lingxi.answers.batches import BATCH_SIZE
+from lingxi.tasks.token_cache import StoredArray
 from lingxi.training.losses import IGNORED
 
 SHUFFLE_BUFFER = 10_000  # examples, of a data set of single texts
 SORT_WINDOW = 50  # batches within which shuffled texts are sorted by length
+SUMMED = 2**22  # numbers of a stored array that are in memory at once
 LENGTH_STEP = 16 if keras.backend.backend() == "jax" else 1  # JAX compiles anew for each length
 
 
@@ -274,6 +276,10 @@ def checksum(value):
         if isinstance(value, np.ndarray) and value.dtype != object:
             digest.update(f"{value.dtype}{value.shape}".encode())
             digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+        elif isinstance(value, StoredArray):  # as the same one in memory
+            digest.update(f"int32({len(value)},)".encode())
+            for start in range(0, len(value), SUMMED):
+                digest.update(value[start : start + SUMMED])
         elif isinstance(value, (list, tuple, np.ndarray)):
             digest.update(f"{len(value)}[".encode())
             for item in value:

@@ -22,6 +22,7 @@ from lingxi.tasks.generation import (
     traced_options,
 )
 from lingxi.tasks.prompts import beginning_of, last_tokens, tokenized_prompts
+from lingxi.tasks.token_cache import caches
 from lingxi.text.streaming import TextStream
 from lingxi.text.strings import as_strings
 from lingxi.training import IGNORED, Perplexity, TokenAccuracy, TokenCrossEntropy, run_seed
@@ -131,6 +132,7 @@ class TextGenerator(GenerationTask):
         seed=None,
         learning_rate=LEARNING_RATE,
         resume=None,
+        cache=None,
         **kwargs,
     ):
         """Train on plain texts, packed into blocks without padding.
@@ -149,13 +151,18 @@ class TextGenerator(GenerationTask):
             learning_rate: the peak of the default schedule, 5e-5; an optimizer given to `compile`
                 has its own.
             resume: a directory to go on from after a failure, see `Task.fit`.
+            cache: a directory to keep the tokens of text files in, for files larger than memory:
+                they are tokenized once, and read from there in this training and in later ones.
             kwargs: as in `keras.Model.fit`.
         """
         seed = run_seed(resume, seed)
         repeat = steps_per_epoch is not None
-        x = self._blocks(x, batch_size, block_size, shuffle, repeat, seed)
+        stored, validation_stored = caches(cache, x, validation_data, kwargs.get("verbose"))
+        x = self._blocks(x, batch_size, block_size, shuffle, repeat, seed, stored)
         if validation_data is not None and not isinstance(validation_data, tuple):
-            validation_data = self._blocks(validation_data, batch_size, block_size)
+            validation_data = self._blocks(
+                validation_data, batch_size, block_size, cache=validation_stored
+            )
         return super().fit(
             x,
             validation_data=validation_data,
@@ -184,14 +191,16 @@ class TextGenerator(GenerationTask):
             )
         return super().predict(x, **kwargs)
 
-    def _blocks(self, x, batch_size, block_size, shuffle=False, repeat=False, seed=None):
+    def _blocks(
+        self, x, batch_size, block_size, shuffle=False, repeat=False, seed=None, cache=None
+    ):
         """Texts as a data set of blocks; what is none, as it is."""
         if not language_data.is_text(x):
             return x
         block_size = self.checked_max_length(block_size)
         batch_size = batch_size or language_data.batch_size_for(block_size)
         return language_data.blocks(
-            x, self.tokenizer, block_size, batch_size, shuffle, repeat, seed
+            x, self.tokenizer, block_size, batch_size, shuffle, repeat, seed, cache
         )
 
     def test_step(self, *batch):

@@ -14,13 +14,12 @@ import ml_dtypes
 import numpy as np
 from absl import logging
 
-from lingxi.files import atomic_path
+from lingxi.files import atomic_path, sha256_of
 from lingxi.training.distribution import whole
 
 STATE_NAME = "state.json"
 TENSORS_NAME = "tensors.safetensors"
 SUMS_NAME = "SHA256SUMS"  # as `sha256sum --check` reads it
-PIECE = 2**24  # bytes that are read at once
 DTYPES = {
     "bool": ("BOOL", np.bool_),
     "uint8": ("U8", np.uint8),
@@ -230,7 +229,7 @@ class Checkpoint:
             for line in (path / SUMS_NAME).read_text("utf-8").splitlines()
         )
         for name in (STATE_NAME, TENSORS_NAME):
-            if _sum_of(path / name) != sums[name]:
+            if sha256_of(path / name) != sums[name]:
                 raise ValueError(f"the checksum of {name} is wrong")
         state = json.loads((path / STATE_NAME).read_text("utf-8"))
         with (path / TENSORS_NAME).open("rb") as file:
@@ -307,14 +306,6 @@ def _write(path, parts):
             digest.update(part)
         file.flush()
         os.fsync(file.fileno())
-    return digest.hexdigest()
-
-
-def _sum_of(path):
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            digest.update(piece)
     return digest.hexdigest()
 
 

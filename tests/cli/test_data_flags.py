@@ -114,13 +114,41 @@ def test_what_to_write_is_learned_from_a_stream(lingxi, writer, pairs, tmp_path,
     assert lingxi("predict", "--model", "new", "the river").status == 0
 
 
+@pytest.mark.parametrize("kept", ["beside", "checkpoints"])
+def test_plain_text_is_learned_from_the_disk_as_from_memory(train, kept, tmp_path, monkeypatch):
+    from lingxi.tasks.token_cache import TokenCache
+
+    path = tmp_path / "text.txt"
+    path.write_text("the old river\nis slow\n\ntea is good\n" * 9)
+    flags = ("--task", "fill", "--validation", path, "--seed", 1)
+    flags += ("--resume",) if kept == "checkpoints" else ()
+    assert train(path, *flags).status == 0
+    (tmp_path / "new").rename(tmp_path / "from memory")
+    before, used, arrays = set(tmp_path.iterdir()), [], TokenCache.arrays
+
+    def watched(cache, *arguments):
+        used.append(cache.directory)
+        return arrays(cache, *arguments)
+
+    monkeypatch.setattr(TokenCache, "arrays", watched)
+    outcome = train(path, *flags, "--stream")
+    assert outcome.status == 0, outcome.err
+    first, second = used  # for training and validation
+    assert first == second
+    assert first.parent == (tmp_path / "new/checkpoints" if kept == "checkpoints" else tmp_path)
+    assert {*tmp_path.iterdir()} == {*before, tmp_path / "new"}
+    assert "checkpoints" not in {path.name for path in (tmp_path / "new").iterdir()}
+    weights = [tmp_path / name / "model.safetensors" for name in ("new", "from memory")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (("--split", "0.1", "--validation", "{table}"), "give --validation or --split, not both"),
         (("--split", "0.1", "--task", "tag"), "--split is for --task classify, rate, embed"),
         (("--split", "2"), "must be between 0 and 1, got 2.0"),
-        (("--stream", "--task", "tag"), "embed, translate, summarize, got --task tag"),
+        (("--stream", "--task", "tag"), "summarize, generate, fill, got --task tag"),
         (("--class_weight", "balanced", "--task", "rate"), "--class_weight is for --task classify"),
     ],
 )
