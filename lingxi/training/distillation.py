@@ -8,7 +8,7 @@ from keras import ops
 
 from lingxi.layers import Dense
 from lingxi.training.interception import intercepted
-from lingxi.training.losses import IGNORED, yes_or_no
+from lingxi.training.losses import token_divergence
 
 SMALLEST = 1e-9  # probability whose logarithm is taken
 LOWEST = -1e9  # score of a padded key
@@ -26,7 +26,8 @@ class Distiller(keras.Model):
     hidden states that `layer_map` pairs, with one learned `W` for each pair where widths differ
     (TinyBERT, Jiao et al. 2020), `A` the attention of the last block and `R = softmax(V Vᵀ / √d)`
     the relations of its values (MiniLM, Wang et al. 2020). A mean is over all real tokens, heads
-    and pairs; `p` is compared where there is something to learn.
+    and pairs; `p` is compared where there is something to learn, and numbers, of a `TextRegressor`, by
+    `(z_t − z_s)² / 2`.
 
     The teacher runs in inference, is never trained, and is no part of what is saved. Both run once
     a step. Validation shows the student's own loss. After `fit` the student is an ordinary task;
@@ -38,8 +39,9 @@ class Distiller(keras.Model):
 
     Args:
         student, teacher: tasks with the same vocabulary; to compare what they say, of the same kind
-            with the same labels: `TextClassifier`, `TokenClassifier`, `MaskedLanguageModel`. Of
-            others, encoders of `lingxi.zoo.Bert`, the rest can be compared.
+            with the same labels: `TextClassifier`, `TokenClassifier`, `QuestionAnswerer`,
+            `TextRegressor`, `MaskedLanguageModel`. Of others, encoders of `lingxi.zoo.Bert`, the
+            rest can be compared.
         labels, logits, hidden, attention, values: weights of the terms; 0 leaves one out.
         temperature: T.
         layer_map: `{layer of the student: layer of the teacher}`, where 0 are the embeddings, 1 is
@@ -149,7 +151,7 @@ class Distiller(keras.Model):
 
         loss = weights["labels"] * own_loss
         if weights["logits"]:
-            loss += weights["logits"] * self._of_logits(y, y_pred, taught, sample_weight)
+            loss += weights["logits"] * self._of_logits(x, y, y_pred, taught, sample_weight)
         if weights["hidden"]:
             loss += weights["hidden"] * self._of_hidden_states(mine, theirs, real)
         if weights["attention"]:
@@ -160,27 +162,24 @@ class Distiller(keras.Model):
             loss += weights["values"] * _mean(_mean_of_heads(_divergence(*related)), real)
         return loss
 
-    def _of_logits(self, y, y_pred, taught, sample_weight):
-        """`T² KL(p_t ‖ p_s)` where there is a label, the sum over all outputs."""
-        parts = (keras.tree.flatten(part) for part in (y, y_pred, taught))
-        terms = []
-        for targets, said, wanted in zip(*parts, strict=True):
-            said, wanted = (ops.cast(z, "float32") for z in (said, _fixed(wanted)))
-            if getattr(self.student, "multi_label", False):  # each label is yes or no
-                said, wanted = yes_or_no(said), yes_or_no(wanted)
-            elif len(targets.shape) != len(said.shape) - 1:
-                raise ValueError(
-                    f"the outputs of a {type(self.student).__name__}, of the shape {said.shape} "
-                    f"for targets of {targets.shape}, are no scores of labels: pass logits=0"
-                )
-            said, wanted = (ops.log_softmax(z / self.temperature) for z in (said, wanted))
-            weights = ops.cast(ops.not_equal(targets, IGNORED), "float32")
-            if sample_weight is not None:
-                given = ops.cast(sample_weight, "float32")
-                missing = len(weights.shape) - len(given.shape)
-                weights = weights * ops.reshape(given, (*ops.shape(given), *[1] * missing))
-            terms.append(_mean(_divergence(wanted, said), weights))
-        return self.temperature**2 * sum(terms)
+    def _of_logits(self, x, y, y_pred, taught, sample_weight):
+        """`T² KL(p_t ‖ p_s)`, as the task compares two of its predictions."""
+        student = self.student
+
+        def softened(logits):
+            return keras.tree.map_structure(
+                lambda z: ops.cast(z, "float32") / self.temperature, logits
+            )
+
+        wanted, said = softened(keras.tree.map_structure(_fixed, taught)), softened(y_pred)
+        if getattr(student, "crf", None) is not None:  # the scores of each token by itself
+            divergence = token_divergence(y, wanted, said, sample_weight)
+        else:
+            try:
+                divergence = student.divergence(x, y, wanted, said, sample_weight)
+            except TypeError as error:
+                raise ValueError(f"{error}; a Distiller takes it with logits=0") from error
+        return self.temperature**2 * divergence
 
     def _of_hidden_states(self, mine, theirs, real):
         """`mean (h_s W − h_t)²`, the mean over all pairs of layers."""

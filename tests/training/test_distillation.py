@@ -8,12 +8,14 @@ from lingxi.tasks import (
     MaskedLanguageModel,
     MultiTask,
     TextClassifier,
+    TextEmbedder,
     TextRegressor,
     TokenClassifier,
 )
 from lingxi.text import WordPieceTokenizer
 from lingxi.training import AdamW, Distiller
 from lingxi.zoo import Bert, BertConfig
+from tests.tasks.questions import tiny_answerer, toy_questions
 
 TEXTS = ["a good film", "bad", "the story was long and very cold", "lovely music"]
 LABELS = ["positive", "negative", "negative", "positive"]
@@ -259,12 +261,36 @@ def test_what_cannot_be_compared_is_refused(pair, tiny_classifier, vocabulary):
         Distiller(student, teacher, temperature=0)
 
 
-def test_numbers_are_no_scores_of_labels(tiny_classifier):
-    tasks = [TextRegressor(t.backbone, t.tokenizer) for t in (tiny_classifier(), tiny_classifier())]
+def test_numbers_are_compared_by_their_squares(vocabulary):
+    tokenizer = WordPieceTokenizer(vocabulary, max_length=16)
+    student, teacher = (TextRegressor(new_bert(vocabulary, n, 8), tokenizer) for n in (1, 2))
+    distiller = Distiller(student, teacher, labels=0.0, logits=3.0)
+    distiller.compile()
+    weights = np.array([1.0, 2.0, 0.0, 1.0], "float32")
+    x = student.tokenizer(TEXTS, max_length=16)
+    with distiller._teaching():
+        loss = student.compute_loss(x, np.zeros((4, 1), "float32"), student(x), weights)
+    gaps = np.square(np.array(student(x)) - np.array(teacher(x)))[:, 0] / 2
+    assert float(loss) == pytest.approx(3 * (gaps * weights).sum() / 4, rel=1e-4)
+
+
+def test_questions_are_learned_from_a_teacher(vocabulary):
+    student, teacher = (tiny_answerer(vocabulary, max_length=24, overlap=4) for _ in range(2))
+    teacher.set_weights([1.5 * weight for weight in teacher.get_weights()])
+    questions, contexts, answers = toy_questions(8)
+    data = list(zip(questions, contexts, strict=True)), answers
+    distiller = Distiller(student, teacher, labels=0.0, logits=1.0)
+    losses = distiller.fit(*data, epochs=8, learning_rate=1e-2, seed=1, verbose=0).history["loss"]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_vectors_are_no_scores_of_labels(vocabulary):
+    tokenizer = WordPieceTokenizer(vocabulary, max_length=16)
+    tasks = [TextEmbedder(new_bert(vocabulary, 1, 8), tokenizer) for _ in range(2)]
     distiller = Distiller(*tasks)
     distiller.compile(run_eagerly=True)
-    with pytest.raises(ValueError, match="TextRegressor.*pass logits=0"):
-        distiller.fit(TEXTS, [1.0, 0.0, 0.0, 1.0], verbose=0)
+    with pytest.raises(ValueError, match="TextEmbedder are no probabilities.*logits=0"):
+        distiller.fit(list(zip(TEXTS, TEXTS[::-1], strict=True)), verbose=0)
 
 
 @pytest.fixture
