@@ -26,8 +26,8 @@ class Distiller(keras.Model):
     hidden states that `layer_map` pairs, with one learned `W` for each pair where widths differ
     (TinyBERT, Jiao et al. 2020), `A` the attention of the last block and `R = softmax(V Vᵀ / √d)`
     the relations of its values (MiniLM, Wang et al. 2020). A mean is over all real tokens, heads
-    and pairs; `p` is compared where there is something to learn, and numbers, of a `TextRegressor`, by
-    `(z_t − z_s)² / 2`.
+    and pairs; `p` is compared where there is something to learn, and numbers, of a `TextRegressor`,
+    by `(z_t − z_s)² / 2`.
 
     The teacher runs in inference, is never trained, and is no part of what is saved. Both run once
     a step. Validation shows the student's own loss. After `fit` the student is an ordinary task;
