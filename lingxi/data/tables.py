@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from absl import logging
 
+from lingxi.answers.progress import counted
 from lingxi.data import formats
 from lingxi.data.formats import Problem, not_utf8, shortened
 from lingxi.data.splits import check_share, is_held_out
@@ -86,7 +87,7 @@ class Table:
     def checked(self, report):
         """The rows that are good, while a `Report` learns of the others."""
         seen = {}  # digest of a text to its line and label
-        for item in self.rows():
+        for item in counted(self.rows(), f"check {self.path.name}", "row"):
             if isinstance(item, Problem):
                 report.add(item)
                 continue

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 
+from lingxi.answers.progress import counted
 from lingxi.tasks import text_data
 from lingxi.tasks.pair_data import CHUNK, TOKENS_PER_BATCH, neighbours
 from lingxi.tasks.text_batches import TextBatches
@@ -37,7 +38,7 @@ class PairStream(TextBatches):
 
     def _lengths(self):
         """Tokens of source and target, rounded up: int32 `[pairs, 2]`, in the given order."""
-        examples = self.examples(None)
+        examples = iter(counted(self.examples(None), "count tokens", "pair"))
         lengths = []
         while chunk := list(itertools.islice(examples, CHUNK)):
             sources, targets = zip(*(texts for _, texts in chunk), strict=True)
