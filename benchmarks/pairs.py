@@ -54,6 +54,8 @@ def run(task_class, train, held_out, metrics, vocab_size, max_length=256, **deco
     if SIDE.value is None:
         run_sides(["lingxi", "pytorch"] if PEER.value else ["lingxi"])
         return
+    if SIDE.value not in ("lingxi", "pytorch"):
+        raise SystemExit(f"--side must be lingxi or pytorch, got {SIDE.value!r}")
 
     task = new_task(task_class, train, vocab_size, max_length)
     batches = task.pair_batches(*train, TOKENS.value, order="shuffled", seed=SEED.value)

@@ -55,7 +55,8 @@ def train(name, seed, dev):
 
     texts, labels = sst2("train")
     rows = np.random.default_rng(seed).permutation(len(texts))[: TEXTS.value]
-    steps = EPOCHS.value * math.ceil(len(rows) / BATCH)
+    size = BATCH // ACCUMULATED if name == "accumulation" else BATCH
+    steps = EPOCHS.value * math.ceil(len(rows) / size)
     epsilon = EPSILON.value
     loss = {
         "label_smoothing": training.ClassCrossEntropy(label_smoothing=0.1),
@@ -100,7 +101,7 @@ def train(name, seed, dev):
         [texts[row] for row in rows],
         [labels[row] for row in rows],
         epochs=EPOCHS.value,
-        batch_size=BATCH // ACCUMULATED if name == "accumulation" else BATCH,
+        batch_size=size,
         seed=seed,
         augmentation=augmentation.get(name),
         callbacks=[clock, *([callbacks[name]] if name in callbacks else [])],

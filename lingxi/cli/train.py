@@ -15,8 +15,8 @@ import contextlib
 import math
 import os
 import pathlib
+import shutil
 import sys
-import tempfile
 
 from absl import app, flags
 
@@ -250,9 +250,14 @@ def _tokens_kept(output):
     elif FLAGS.resume:
         yield {"cache": output / "checkpoints" / "tokens"}
     else:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as directory:
+        from lingxi.training import is_first_process
+
+        directory = output.parent / f".{output.name}.tokens"  # of all processes
+        try:
             yield {"cache": directory}
+        finally:
+            if is_first_process():
+                shutil.rmtree(directory, ignore_errors=True)
 
 
 def _options():

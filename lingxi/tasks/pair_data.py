@@ -8,7 +8,13 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from lingxi.tasks.text_data import Batches, padded_in_graph, padded_length, prepared_tfds
+from lingxi.tasks.text_data import (
+    Batches,
+    padded_in_graph,
+    padded_length,
+    padded_lengths,
+    prepared_tfds,
+)
 from lingxi.training import IGNORED
 
 TOKENS_PER_BATCH = 4096
@@ -267,7 +273,8 @@ class PairBatches(Batches):
         """Neighbours as batches of at most `tokens_per_batch`, or of `batch_size` pairs."""
         if self.batch_size is not None:
             return np.split(rows, range(self.batch_size, len(rows), self.batch_size))
-        lengths = zip(self.sources.lengths[rows], self.targets.lengths[rows], strict=True)
+        sides = (padded_lengths(s.lengths, s.lengths.max()) for s in (self.sources, self.targets))
+        lengths = zip(*(lengths[rows].tolist() for lengths in sides), strict=True)
         batches = neighbours(zip(rows, lengths, strict=True), self.tokens_per_batch)
         return [np.array(batch) for batch in batches]
 

@@ -176,9 +176,10 @@ class SequenceToSequence(GenerationTask):
         data = self._batches(x, y, order=order, sample_weight=sample_weight, seed=seed, **batching)
         pairs = None
         if isinstance(validation_data, TableStream):
+            stream = validation_data
+            validation_data = self._batches(stream, None, order="sorted", **batching)["x"]
             if validation_metrics:
-                pairs = pair_data.read_pairs([row.text for row in validation_data.examples()])
-            validation_data = self._batches(validation_data, None, order="sorted", **batching)["x"]
+                pairs = pair_data.read_pairs([row.text for row in stream.examples()])
         elif _is_raw_pairs(validation_data):
             pairs = pair_data.read_pairs(validation_data)
             validation_data = self._batches(*pairs, order="sorted", **batching)["x"]

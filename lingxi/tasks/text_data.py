@@ -197,7 +197,12 @@ class LengthBucketedBatches(Batches):
 
 def padded_length(lengths, longest):
     """To how many tokens texts of these lengths are padded, `longest` at most."""
-    return min(math.ceil(lengths.max() / LENGTH_STEP) * LENGTH_STEP, longest)
+    return int(padded_lengths(lengths, longest).max())
+
+
+def padded_lengths(lengths, longest):
+    """The same of each text by itself: int `[texts]`."""
+    return np.minimum(-(-lengths // LENGTH_STEP) * LENGTH_STEP, longest)
 
 
 def padded_in_graph(ragged, fill, longest):

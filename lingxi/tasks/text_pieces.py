@@ -16,7 +16,7 @@ NEWLINE = b"\n"
 # Where a text may be cut: at the first place of the first kind that there is. A blank before a word
 # is part of it to most tokenizers, and blanks at the margins of a text are nothing to the others.
 BEFORE_WORDS = re.compile(r"(?= \S)"), re.compile(r"(?=\n\S)")
-AFTER_LINES = re.compile(r"(?<=\n)(?=\S)"), re.compile(r"(?= \S)")
+AFTER_LINES = tuple(map(re.compile, (r"(?<=\n)(?=\S)", r"(?<=\n)(?=[^\S\n]*\S)", r"(?= \S)")))
 
 
 def pieces(path, verbose=False):
@@ -41,16 +41,18 @@ def whole_lines(path, verbose=False):
 
 
 def _cut(path, cuts, size, verbose):
-    text = ""
+    text, searched = "", 0  # where no cut was found yet
     for block in _decoded(path, verbose):
         text, start = text + block, 0
         while len(text) - start >= 2 * size:
-            found = next(filter(None, (cut.search(text, start + size) for cut in cuts)), None)
+            begin = max(start + size, searched)
+            found = next(filter(None, (cut.search(text, begin) for cut in cuts)), None)
             if found is None:
+                searched = len(text.rstrip()) - 1
                 break
             yield text[start : found.start()]
             start = found.start()
-        text = text[start:]
+        text, searched = text[start:], max(0, searched - start)
     yield text
 
 

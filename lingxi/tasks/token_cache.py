@@ -1,7 +1,6 @@
 """Tokens on the disk: of text files that are tokenized once, and read as if they were in memory."""
 
 import contextlib
-import fcntl
 import glob
 import hashlib
 import json
@@ -18,6 +17,7 @@ from lingxi.files import atomic_path, sha256_of
 
 FORMAT = 1  # of what is written
 HEADER = "tokens.json"
+LOCK = ".lock"
 
 
 class StoredArray:
@@ -89,11 +89,12 @@ class TokenCache:
         }
         target = self.directory / name
         self.directory.mkdir(parents=True, exist_ok=True)
-        with _alone_in(self.directory):
+        with _alone_in(self.directory) as alone:
             found = _read(target, made_of)
             if found is None:
-                for left in self.directory.glob(f".{glob.escape(name)}.*"):  # by a killed process
-                    shutil.rmtree(left, ignore_errors=True)
+                if alone:
+                    for left in self.directory.glob(f".{glob.escape(name)}.*"):  # by a killed one
+                        shutil.rmtree(left, ignore_errors=True)
                 few = tokenizer.vocab_size <= np.iinfo("uint16").max + 1
                 dtypes = {"tokens": "uint16" if few else "int32"}
                 _write(target, made_of, parts(self.verbose), dtypes)
@@ -148,14 +149,19 @@ def _state_of(path):
 
 @contextlib.contextmanager
 def _alone_in(directory):
-    """Wait until no other process tokenizes for a directory: it may be the same text."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some shared disks have no locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    """Wait until no other process tokenizes for a directory: it may be the same text.
+
+    Yields whether that is certain: some shared disks and systems have no such locks.
+    """
+    with (directory / LOCK).open("a") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+            alone = True
+        except (ImportError, OSError):
+            alone = False
+        yield alone
 
 
 def _write(target, made_of, parts, dtypes):

@@ -18,7 +18,8 @@ def recomputed(model):
 
     Gradient checkpointing (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"): what
     a step keeps of each block falls from some twenty tensors `[batch, seq, hidden]`, and the
-    attention weights, to one. Dropout is drawn once, so the training is the same.
+    attention weights, to one. Dropout is drawn once, so the training is the same, up to
+    rounding in low precision.
 
         with training.recomputed(classifier):
             classifier.fit(texts, labels)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lingxi.tasks import text_data
 from lingxi.tasks.pair_data import PairBatches, neighbours, read_pairs, tokenized_pairs
 from lingxi.training import IGNORED
 
@@ -123,6 +124,16 @@ def test_every_pair_is_in_one_batch_of_few_enough_tokens(order, tokens):
         seen += inputs["encoder_token_ids"][:, 0].tolist()
         assert len(labels) == 1 or inputs["encoder_token_ids"].size + labels.size <= tokens
     assert sorted(seen) == list(range(10, 70))
+
+
+def test_the_limit_holds_where_lengths_are_rounded_up(monkeypatch):
+    monkeypatch.setattr(text_data, "LENGTH_STEP", 4)
+    random = np.random.default_rng(1)
+    got = batches(*random.integers(1, 9, (2, 60)), tokens_per_batch=50, order="shuffled", seed=0)
+    for index in range(got.num_batches):
+        inputs, labels = got[index]
+        assert inputs["encoder_token_ids"].shape[1] % 4 == labels.shape[1] % 4 == 0
+        assert inputs["encoder_token_ids"].size + labels.size <= 50
 
 
 def test_neighbours_are_together_as_long_as_their_tokens_allow():

@@ -111,6 +111,13 @@ def test_lines_of_pieces_are_lines_of_documents(cut, tmp_path, monkeypatch):
     assert list(lines([path, tmp_path / "more.txt"])) == wanted
 
 
+def test_indented_lines_stay_whole(cut):
+    text = "".join(f"  item {number} of a list\n \n" for number in range(40))
+    found, whole = cut(text, whole_lines, 100)
+    assert len(found) > 5 and "".join(found) == whole
+    assert all(piece.startswith("  item") and piece.endswith("\n") for piece in found)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -1,5 +1,7 @@
 """Tokens from the disk are those from memory: made once, never believed when in doubt."""
 
+import errno
+import fcntl
 import io
 import json
 import logging
@@ -179,7 +181,7 @@ def test_another_text_or_tokenizer_is_tokenized_anew(path, tokenizers, vocabular
     path.write_text(text + "more")
     os.utime(path, ns=(changed, changed))
     assert tokens_of(path, cache, tokenizer) == [*first[:-1], *b"more", first[-1]]
-    assert len(list((tmp_path / "tokens").iterdir())) == 1, "what is stale makes room"
+    assert len(kept(tmp_path)) == 1, "what is stale makes room"
 
     other = ByteBpeTokenizer([*byte_characters()[::-1], "<|endoftext|>"], merges=[])
     assert tokens_of(path, cache, other) == tokens_of(path, None, other)
@@ -230,11 +232,16 @@ def empty_header(directory):
 def test_what_is_damaged_is_made_anew(damage, path, tokenizers, tmp_path, caplog):
     cache, tokenizer = TokenCache(tmp_path / "tokens"), tokenizers["generate"]
     wanted = tokens_of(path, cache, tokenizer)
-    (directory,) = (tmp_path / "tokens").iterdir()
+    (directory,) = kept(tmp_path)
     damage(directory)
     with caplog.at_level(logging.WARNING):
         assert tokens_of(path, cache, tokenizer) == wanted
     assert ("damaged and made anew" in caplog.text) == (not damage.__name__.startswith("lose"))
+
+
+def kept(folder):
+    """What is in the cache beside its lock."""
+    return [path for path in (folder / "tokens").iterdir() if path.name != ".lock"]
 
 
 def test_a_process_killed_while_it_writes_leaves_nothing_that_is_believed(
@@ -251,11 +258,29 @@ def test_a_process_killed_while_it_writes_leaves_nothing_that_is_believed(
         cache.arrays([path], tokenizer, "documents and ends", parts)
     _, status = os.waitpid(process, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
-    (left,) = (tmp_path / "tokens").iterdir()
+    (left,) = kept(tmp_path)
     assert left.name.startswith(".text-")
     assert tokens_of(path, cache, tokenizer) == tokens_of(path, None, tokenizer)
-    (directory,) = (tmp_path / "tokens").iterdir()
+    (directory,) = kept(tmp_path)
     assert directory.name.startswith("text-"), "what was left has been removed"
+
+
+def test_without_locks_nobody_removes_what_others_write(path, tokenizers, tmp_path, monkeypatch):
+    def no_locks(*arguments):
+        raise OSError(errno.EBADF, "no locks on this disk")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    cache, tokenizer = TokenCache(tmp_path / "tokens"), tokenizers["generate"]
+    began, found = [], []
+
+    def parts(verbose):
+        began.append(True)
+        yield {"tokens": np.arange(9, dtype="int32")}
+        if len(began) == 1:  # meanwhile another process does the same
+            found.append(cache.arrays([path], tokenizer, "documents and ends", parts))
+
+    mine = cache.arrays([path], tokenizer, "documents and ends", parts)
+    assert mine["tokens"][:].tolist() == found[0]["tokens"][:].tolist() == list(range(9))
 
 
 def test_an_error_leaves_nothing_behind(path, tokenizers, tmp_path):
@@ -267,7 +292,7 @@ def test_an_error_leaves_nothing_behind(path, tokenizers, tmp_path):
     path.write_text("\n \n")
     with pytest.raises(ValueError, match="got no text to learn from"):
         masking.sentences(path, tokenizers["fill"], None, cache)
-    assert not list((tmp_path / "tokens").iterdir())
+    assert not kept(tmp_path)
 
 
 def test_a_large_vocabulary_keeps_all_its_tokens(path, tmp_path):
