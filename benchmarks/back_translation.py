@@ -34,7 +34,7 @@ def main(_):
         return
     folder = pathlib.Path(FOLDER.value)
     folder.mkdir(parents=True, exist_ok=True)
-    if not all((folder / side).is_dir() for side in SIDES):
+    if not all((folder / f"{side}.keras").is_file() for side in SIDES):
         run_sides(SIDES)
     measure(folder)
 
@@ -51,7 +51,7 @@ def train_translator(side):
     translator = new_task(Translator, train, vocab_size=10000)
     batches = translator.pair_batches(*train, TOKENS.value, order="shuffled", seed=1)
     train_lingxi(translator, batches)
-    translator.save_preset(pathlib.Path(FOLDER.value) / side)
+    translator.save(pathlib.Path(FOLDER.value) / f"{side}.keras")
     start = time.perf_counter()
     made = translator.translate(held_out[0], beams=1, max_tokens=64, verbose=False)
     report(side, "greedy", made, held_out, ("chrf",), time.perf_counter() - start)
@@ -61,9 +61,9 @@ def measure(folder):
     import keras
     import numpy as np
 
-    from lingxi.tasks import TextClassifier, Translator, back_translate
+    from lingxi.tasks import TextClassifier, back_translate
 
-    there, back = (Translator.from_preset(folder / side) for side in SIDES)
+    there, back = (keras.saving.load_model(folder / f"{side}.keras") for side in SIDES)
     train, dev = sst2("train"), sst2("dev")
     found = {}
     for seed in range(1, SEEDS.value + 1):

@@ -1,6 +1,7 @@
 """Texts said in other words: by a translation there and back."""
 
 import contextlib
+import dataclasses
 import hashlib
 import pathlib
 import sqlite3
@@ -86,5 +87,6 @@ def _translated(texts, translator, connection, batch_size, verbose, options):
 def _fingerprint(translator, options):
     """What decides a translation besides the text: weights, tokenizer, settings."""
     weights = [keras.ops.convert_to_numpy(weight) for weight in translator.weights]
-    parts = [translator.preset_config(), translator.tokenizer.get_config(), options, weights]
-    return checksum(parts).encode()
+    config = translator.get_config() | dataclasses.asdict(translator.backbone.config)
+    del config["name"], config["backbone"]  # which count how many there were before
+    return checksum([config, options, weights]).encode()

@@ -56,6 +56,14 @@ def test_a_cache_answers_for_texts_that_it_knows(translators, translated, tmp_pa
     assert sorted(translated[0]) == sorted(TEXTS[3:])
 
 
+def test_a_translator_that_is_made_again_is_the_same():
+    first, again = (new("transformer", decoding=FEW) for _ in range(2))
+    again.set_weights(first.get_weights())
+    assert first.name != again.name
+    fingerprints = [back_translation._fingerprint(each, {"seed": 1}) for each in (first, again)]
+    assert fingerprints[0] == fingerprints[1]
+
+
 def test_other_options_and_other_weights_are_translated_anew(translators, translated, tmp_path):
     there, back = translators
     cache = tmp_path / "cache.sqlite"
