@@ -87,6 +87,7 @@ def _translated(texts, translator, connection, batch_size, verbose, options):
 def _fingerprint(translator, options):
     """What decides a translation besides the text: weights, tokenizer, settings."""
     weights = [keras.ops.convert_to_numpy(weight) for weight in translator.weights]
-    config = translator.get_config() | dataclasses.asdict(translator.backbone.config)
+    config = translator.get_config()
     del config["name"], config["backbone"]  # which count how many there were before
-    return checksum([config, options, weights]).encode()
+    parts = [config, dataclasses.asdict(translator.backbone.config), options, weights]
+    return checksum(parts).encode()

@@ -227,13 +227,17 @@ class PackedBatches(text_data.Batches):
                 )
         else:
             ends, _ = cut(found["lengths"], self.room)
-            spans = self._without_separators(places(ends, packed(ends, self.room)))
+            spans = packed(ends, self.room)
+            for part in in_parts(spans):
+                part[:] = places(ends, part)
+            del ends
+            spans = self._without_separators(spans)
             self.segments = spans[:, np.newaxis]  # [examples, 1, 2]
             self.unrelated = np.full(len(spans), FOLLOWS, "int8")
 
     def _without_separators(self, spans):
         """`spans` with no separator at their margins, but for those that are nothing else."""
-        for part in np.split(spans, range(PART, len(spans), PART)):
+        for part in in_parts(spans):
             start, end = part.T
             start += self.tokens[start] == self.tokenizer.sep_id
             end -= self.tokens[end - 1] == self.tokenizer.sep_id
@@ -420,6 +424,11 @@ def cut(lengths, room, document=None):
 def _small(ends):
     """`ends` in as many bits as they need, with some to go beyond the last."""
     return ends.astype("int32" if ends[-1] < 2**31 - 2**24 else "int64")
+
+
+def in_parts(array):
+    """Views of an array one after the other, so that what is made of each takes little memory."""
+    return np.split(array, range(PART, len(array), PART))
 
 
 def places(ends, sentence):
