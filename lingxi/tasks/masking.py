@@ -445,9 +445,8 @@ def packed(ends, room, document=None):
     firsts, first = [], 0
     for begin in range(0, len(ends), PART):
         sentence = np.arange(begin, min(begin + PART, len(ends)))
-        after = np.searchsorted(
-            ends, places(ends, sentence) + room, "right"
-        )  # of a run from each sentence on
+        # Of a run from each sentence on: the one after its last.
+        after = np.searchsorted(ends, places(ends, sentence) + room, "right")
         if document is not None:
             after = np.minimum(after, np.searchsorted(document, document[sentence], "right"))
         after, found = after.tolist(), []

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import io
 import json
 import logging
 import os
@@ -25,11 +24,10 @@ from lingxi.tasks import (
 from lingxi.tasks.sequence_to_sequence import config_for
 from lingxi.tasks.span_masking import SpanBatches, SpanMasking
 from lingxi.tasks.token_cache import HEADER, StoredArray, TokenCache
-from lingxi.text import ByteBpeTokenizer, SentencePieceTokenizer, WordPieceTokenizer
+from lingxi.text import ByteBpeTokenizer, WordPieceTokenizer
 from lingxi.text.byte_bpe import byte_characters
 from lingxi.training import Checkpoints
 from lingxi.zoo import T5, Bert, BertConfig, Gpt, GptConfig, T5Config
-from tests.conftest import WORDS
 from tests.tasks.test_masking import write_documents
 from tests.tasks.test_resume import Dies, assert_same
 
@@ -50,20 +48,10 @@ def tokenizers(vocabulary):
 
 @pytest.fixture(scope="module")
 def piece_tokenizer():
-    sentencepiece = pytest.importorskip("sentencepiece", reason="needs the extra `tokenizers`")
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([WORDS] * 3),
-        model_writer=model,
-        vocab_size=150,
-        hard_vocab_limit=False,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        minloglevel=2,
-    )
-    return SentencePieceTokenizer(model.getvalue(), max_length=LENGTH, num_sentinels=8)
+    pytest.importorskip("sentencepiece", reason="needs the extra `tokenizers`")
+    from tests.tasks.test_span_masking import new_tokenizer
+
+    return new_tokenizer(num_sentinels=8, max_length=LENGTH)
 
 
 @pytest.fixture
