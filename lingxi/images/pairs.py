@@ -9,6 +9,7 @@ from lingxi.images.augmentation import photometric
 from lingxi.images.framing import cell_masks, framed, scaling
 from lingxi.images.homography import random_homography, warped
 from lingxi.images.reading import read
+from lingxi.python_functions import from_generator
 
 DEEPEST = 4.0  # a view shows at least a quarter of a picture's height or width
 WORKERS = 2  # threads that make pairs
@@ -126,7 +127,7 @@ def _order(count, repeat, seed):
 
 
 def _batches(examples, spec, made, count, batch_size, repeat):
-    dataset = tf.data.Dataset.from_generator(examples, output_signature=spec)
+    dataset = from_generator(examples, spec)
     dataset = dataset.map(made, num_parallel_calls=WORKERS)
     dataset = dataset.batch(batch_size, drop_remainder=repeat)
     if not repeat:

@@ -9,6 +9,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from lingxi.python_functions import from_generator, mapped
 from lingxi.tasks.text_data import Source, checksum, ready
 from lingxi.tasks.text_pieces import grouped, pieces
 from lingxi.tasks.token_cache import in_memory
@@ -166,7 +167,7 @@ def _parts(tokens, eos_id):
             before = targets[-1]
 
     part = tf.TensorSpec([None], tf.int32)
-    return tf.data.Dataset.from_generator(parts, output_signature=(part, part))
+    return from_generator(parts, (part, part))
 
 
 def _streamed(texts, tokenizer):
@@ -213,14 +214,10 @@ def _shuffled(tokens, block_size, batch_size, repeat, seed):
         place = starts[:, np.newaxis] + np.arange(size + 1)  # [batch, size + 1]
         return tokens[place % total]
 
-    def cut(starts):
-        block = tf.numpy_function(tokens_from, [starts], tf.int32)
-        block = tf.ensure_shape(block, [starts.shape[0], size + 1])
-        return {"token_ids": block[:, :-1]}, block[:, 1:]
-
     def batches(seeds, skipped=0):
-        blocks = seeds.flat_map(starts).skip(skipped)
-        return blocks.batch(batch_size, drop_remainder=True).map(cut)
+        blocks = seeds.flat_map(starts).skip(skipped).batch(batch_size, drop_remainder=True)
+        blocks = mapped(blocks, tokens_from, tf.TensorSpec([batch_size, size + 1], tf.int32))
+        return blocks.map(lambda block: ({"token_ids": block[:, :-1]}, block[:, 1:]))
 
     def stream(first):
         number, skipped = divmod(first * batch_size, of_pass)

@@ -1,5 +1,6 @@
 """Plain texts to what a masked language model learns from: packed, paired and masked."""
 
+import dataclasses
 import os
 import re
 
@@ -14,7 +15,7 @@ from lingxi.text.packing import pack
 from lingxi.training import IGNORED
 
 MASKED, RANDOM = 0.8, 0.1  # of the chosen tokens; the others stay (Devlin et al. 2018, 3.1)
-PART = 1_000_000  # sentences that are looked at at once
+PART = 1_000_000  # sentences that are packed at once
 FOLLOWS, UNRELATED = 0, 1  # the classes of the second segment, in the order of `transformers`
 
 
@@ -207,81 +208,83 @@ class PackedBatches(text_data.Batches):
         self.room = max_length - tokenizer.template.num_special(1 + next_sentence)
         if self.room < 2:
             raise ValueError(f"max_length {max_length} leaves no room beside the special tokens")
-        self._read(x, cache)
+        between = None if next_sentence else tokenizer.sep_id
+        found = sentences(x, tokenizer, between, cache)
+        self.tokens = found["tokens"]
+        self.number = np.int32 if len(self.tokens) <= np.iinfo("int32").max else np.int64
+        if next_sentence:
+            self._find_pairs(found["lengths"], found["document"])
+        else:
+            self._find_segments(found["lengths"])
         self.rows = self._draw_batches()
 
-    def _read(self, x, cache):
-        """Set `tokens`, and `segments` of the examples among them or what pairs are drawn from."""
-        between = None if self.next_sentence else self.tokenizer.sep_id
-        found = sentences(x, self.tokenizer, between, cache)
-        self.tokens = found["tokens"]
-        if self.next_sentence:
-            self.ends, document = cut(found["lengths"], self.room, found["document"])
-            runs = packed(self.ends, self.room, document)
-            spans = places(self.ends, runs)
-            runs = runs[spans[:, 1] - spans[:, 0] > 1]  # a token has no two parts
-            self.runs, self.owner = runs, document[runs[:, 0]]  # [runs]
-            if len(np.unique(self.owner)) < 2:
-                raise ValueError(
-                    "next_sentence needs at least two documents; in a file a blank line parts them"
-                )
-        else:
-            ends, _ = cut(found["lengths"], self.room)
-            spans = packed(ends, self.room)
-            for part in in_parts(spans):
-                part[:] = places(ends, part)
-            del ends
-            spans = self._without_separators(spans)
-            self.segments = spans[:, np.newaxis]  # [examples, 1, 2]
-            self.unrelated = np.full(len(spans), FOLLOWS, "int8")
+    def _find_segments(self, lengths):
+        """Set `segments`, of each example: the first token and the one after the last."""
+        found = []
+        for run in packed(lengths, self.room):
+            start, end = run.places[:-1], run.places[1:]
+            # No separator at the margins, but for those that are nothing else.
+            start = start + (self.tokens[start] == self.tokenizer.sep_id)
+            end = end - (self.tokens[end - 1] == self.tokenizer.sep_id)
+            segments = np.stack([start, end], axis=1).astype(self.number)
+            found.append(segments[start < end])
+        self.segments = np.concatenate(found)  # [examples, 2]
 
-    def _without_separators(self, spans):
-        """`spans` with no separator at their margins, but for those that are nothing else."""
-        for part in in_parts(spans):
-            start, end = part.T
-            start += self.tokens[start] == self.tokenizer.sep_id
-            end -= self.tokens[end - 1] == self.tokenizer.sep_id
-        return spans[spans[:, 0] < spans[:, 1]]
+    def _find_pairs(self, lengths, document):
+        """Set what pairs are drawn from: where sentences end, and the runs of each document.
 
-    @property
-    def num_examples(self):
-        return len(self.runs if self.next_sentence else self.segments)
+        `ends` int `[sentences]`, after a 0; `runs` int `[examples, 2]`, the first sentence and the
+        one after the last; `first_runs` int `[documents + 1]`, the first run of each.
+        """
+        ends, runs, owners = [np.zeros(1, self.number)], [], []
+        for run in packed(lengths, self.room, document):
+            ends.append(run.ends.astype(self.number))
+            is_pair = np.diff(run.places) > 1  # a token has no two parts
+            bounds = np.stack([run.sentences[:-1], run.sentences[1:]], axis=1)
+            runs.append(bounds[is_pair].astype("int32"))
+            owners.append(run.documents[is_pair])
+        self.ends, self.runs = np.concatenate(ends), np.concatenate(runs)
+        changes = np.flatnonzero(np.diff(np.concatenate(owners), prepend=-1))
+        self.first_runs = np.append(changes, len(self.runs)).astype("int32")
+        if len(changes) < 2:
+            raise ValueError(
+                "next_sentence needs at least two documents; in a file a blank line parts them"
+            )
 
     def _draw_batches(self):
-        """Row numbers of each batch; of pairs, sets `segments` and `unrelated`.
-
-        `segments` are the first token and the one after the last of every segment of every
-        example, int `[examples, segments, 2]`.
-        """
-        if self.next_sentence:
-            self._draw_pairs()
-        rows = np.arange(self.num_examples, dtype="int32")
+        """Row numbers of each batch; sets the seed of the pairs."""
+        self.seed = self.random.integers(2**31)
+        rows = np.arange(len(self.runs if self.next_sentence else self.segments), dtype="int32")
         if self.order == "shuffled":
             self.random.shuffle(rows)
-        return np.split(rows, range(self.batch_size, len(rows), self.batch_size))
+        return text_data.Slices(rows, self.batch_size)
 
-    def _draw_pairs(self):
-        first, after = self.runs.T
-        start, end = places(self.ends, self.runs).T
-        many = after - first > 1
-        border = places(self.ends, self.random.integers(first + 1, np.maximum(after, first + 2)))
-        middle = np.where(many, border, self.random.integers(start + 1, end)).astype(start.dtype)
-        self.unrelated = self.random.choice(np.array([FOLLOWS, UNRELATED], "int8"), len(start))
-
+    def _pairs(self, rows, random):
+        """Both segments of examples, int `[rows, 2, 2]`, and whether they are of two documents."""
+        start, middle, end = self._parted(rows, random)
+        unrelated = random.choice([FOLLOWS, UNRELATED], len(rows))
         # A run among those of other documents: the runs of a document stand together.
-        own_first = np.searchsorted(self.owner, self.owner, "left")
-        own_count = np.searchsorted(self.owner, self.owner, "right") - own_first
-        other = self.random.integers(0, len(start) - own_count)
-        other += np.where(other >= own_first, own_count, 0)
+        document = np.searchsorted(self.first_runs, rows, "right") - 1
+        own_first, own_after = self.first_runs[document], self.first_runs[document + 1]
+        other = random.integers(0, len(self.runs) - (own_after - own_first))
+        other += np.where(other >= own_first, own_after - own_first, 0)
         # Of its second segment the sentences that fit, or as much of the first one as fits.
-        limit = middle[other] + self.room - (middle - start)
-        fitting = np.searchsorted(self.ends, np.minimum(limit, end[other]), "right")
-        fitting = places(self.ends, fitting)
-        other_end = np.where(fitting > middle[other], fitting, np.minimum(limit, end[other]))
+        _, other_start, other_end = self._parted(other, random)
+        limit = np.minimum(other_start + self.room - (middle - start), other_end)
+        limit = limit.astype(self.number)  # as `ends`, or these would be copied
+        fitting = self.ends[np.searchsorted(self.ends, limit, "right") - 1]
+        other_end = np.where(fitting > other_start, fitting, limit)
 
-        is_other = self.unrelated == UNRELATED
-        second = np.where(is_other, middle[other], middle), np.where(is_other, other_end, end)
-        self.segments = np.stack([np.stack([start, middle], 1), np.stack(second, 1)], axis=1)
+        is_other = unrelated == UNRELATED
+        second = np.where(is_other, other_start, middle), np.where(is_other, other_end, end)
+        return np.stack([np.stack([start, middle], 1), np.stack(second, 1)], axis=1), unrelated
+
+    def _parted(self, rows, random):
+        """Where runs start, are parted, and end: between two sentences, or within the only one."""
+        first, after = self.runs[rows].T
+        start, end = self.ends[first].astype("int64"), self.ends[after].astype("int64")
+        border = self.ends[random.integers(first + 1, np.maximum(after, first + 2))]
+        return start, np.where(after - first > 1, border, random.integers(start + 1, end)), end
 
     def _signature(self):
         inputs = {"token_ids": tf.int32, "padding_mask": tf.bool, "segment_ids": tf.int32}
@@ -292,7 +295,11 @@ class PackedBatches(text_data.Batches):
 
     def __getitem__(self, index):
         rows = self.rows[index]
-        sequences = [self._sequence(*self.segments[row]) for row in rows]
+        if self.next_sentence:
+            segments, unrelated = self._pairs(rows, np.random.default_rng((self.seed, index)))
+        else:
+            segments, unrelated = self.segments[rows, np.newaxis], np.full(len(rows), FOLLOWS)
+        sequences = [self._sequence(*parts) for parts in segments]
         shape = len(rows), max(len(ids) for ids, _ in sequences)
         token_ids = np.full(shape, self.tokenizer.pad_id, "int32")
         inputs = {"token_ids": token_ids, "padding_mask": np.zeros(shape, bool)}
@@ -303,7 +310,7 @@ class PackedBatches(text_data.Batches):
             inputs["padding_mask"][row, : len(ids)] = True
             if self.tokenizer.has_segments:
                 inputs["segment_ids"][row, second : len(ids)] = 1
-        return inputs, self.unrelated[rows].astype("int32")
+        return inputs, unrelated.astype("int32")
 
     def _sequence(self, first, second=None):
         """Token ids of an example, and where its second segment begins."""
@@ -397,65 +404,62 @@ def _numbered(x, verbose):
                 yield number, text
 
 
-def cut(lengths, room, document=None):
-    """Where sentences end, those of more than `room` tokens in several.
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """A part of the runs of sentences of a text, and of these.
+
+    Attributes:
+        sentences: numbers of the first ones of all runs, and that after the last: int
+            `[runs + 1]`.
+        places: where those begin among all tokens, int `[runs + 1]`.
+        documents: of each run, int `[runs]`; or None.
+        ends: where sentences end that no part before had, int `[sentences]`.
+    """
+
+    sentences: np.ndarray
+    places: np.ndarray
+    documents: np.ndarray | None
+    ends: np.ndarray
+
+
+def packed(lengths, room, document=None):
+    """As many sentences as fit in `room`, again and again: `Runs`, part by part.
 
     Args:
-        lengths: int32 `[sentences]`.
-        document: int32 `[sentences]`, the number of that of each sentence, or None.
-
-    Returns:
-        int `[ends]`, and int32 `[ends]`, the document of what ends there; or None.
+        lengths: int `[sentences]`; those of more than `room` tokens are cut and count as several.
+        room: in tokens.
+        document: int `[sentences]`, the number of that of each: all of a run are of one. Or None.
     """
-    ends, documents, total = [], [], 0
-    for start in range(0, len(lengths), PART):
-        part = slice(start, start + PART)
-        size = lengths[part].astype("int64")
-        count = -(-size // room)
-        sizes = np.full(count.sum(), room)
-        sizes[np.cumsum(count) - 1] = size - (count - 1) * room
-        ends.append(_small(total + np.cumsum(sizes)))
-        total += sizes.sum()
-        if document is not None:
-            documents.append(np.repeat(document[part], count))
-    return np.concatenate(ends), np.concatenate(documents) if documents else None
-
-
-def _small(ends):
-    """`ends` in as many bits as they need, with some to go beyond the last."""
-    return ends.astype("int32" if ends[-1] < 2**31 - 2**24 else "int64")
-
-
-def in_parts(array):
-    """Views of an array one after the other, so that what is made of each takes little memory."""
-    return np.split(array, range(PART, len(array), PART))
-
-
-def places(ends, sentence):
-    """Where sentences of these numbers begin among all tokens."""
-    return np.where(sentence > 0, ends[sentence - 1], 0)
-
-
-def packed(ends, room, document=None):
-    """As many sentences as fit in `room`, again and again: int `[runs, 2]`.
-
-    Each row has the first sentence and the one after the last; all are of one document where
-    `document` `[sentences]` tells theirs.
-    """
-    firsts, first = [], 0
-    for begin in range(0, len(ends), PART):
-        sentence = np.arange(begin, min(begin + PART, len(ends)))
+    number, borders, owners = 0, np.zeros(1, "int64"), None  # of what no run has yet
+    for begin in range(0, len(lengths), PART):
+        part = slice(begin, begin + PART)
+        sizes, count = cut(lengths[part].astype("int64"), room)
+        ends = borders[-1] + np.cumsum(sizes)
+        borders = np.concatenate([borders, ends])
         # Of a run from each sentence on: the one after its last.
-        after = np.searchsorted(ends, places(ends, sentence) + room, "right")
+        after = np.searchsorted(borders, borders[:-1] + room, "right") - 1
         if document is not None:
-            after = np.minimum(after, np.searchsorted(document, document[sentence], "right"))
-        after, found = after.tolist(), []
-        while first < begin + len(after):
-            found.append(first)
-            first = after[first - begin]
-        firsts.append(np.array(found, ends.dtype))
-    firsts = np.concatenate(firsts)
-    return np.stack([firsts, np.append(firsts[1:], first).astype(ends.dtype)], axis=1)
+            more = np.repeat(document[part], count)
+            owners = more if owners is None else np.concatenate([owners, more])
+            after = np.minimum(after, np.searchsorted(owners, owners, "right"))
+        # A run that ends with the part may go on, unless it is the last one.
+        most = len(after) if begin + PART >= len(lengths) else len(after) - 1
+        after, found = after.tolist(), [0]
+        while found[-1] < len(after) and after[found[-1]] <= most:
+            found.append(after[found[-1]])
+        last = found[-1]
+        documents = None if owners is None else owners[found[:-1]]
+        yield Runs(number + np.array(found), borders[found], documents, ends)
+        number, borders = number + last, borders[last:]
+        owners = None if owners is None else owners[last:]
+
+
+def cut(lengths, room):
+    """Lengths, those of more than `room` in several; and how many, of each."""
+    count = -(-lengths // room)
+    sizes = np.full(count.sum(), room)
+    sizes[np.cumsum(count) - 1] = lengths - (count - 1) * room
+    return sizes, count
 
 
 def with_masks(tokenizer, texts, max_length, padding):

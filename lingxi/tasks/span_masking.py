@@ -159,7 +159,7 @@ class SpanBatches(text_data.Batches):
             size = min(self.length, total)
             starts = self.random.integers(total) + size * np.arange(total // size)
             self.random.shuffle(starts)
-        return np.split(starts, range(self.batch_size, len(starts), self.batch_size))
+        return text_data.Slices(starts, self.batch_size)
 
     def _block(self, start):
         """The tokens from `start` on; what was shuffled is a ring."""

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from lingxi.answers.batches import BATCH_SIZE, split_pairs
+from lingxi.python_functions import from_generator
 from lingxi.tasks.text_data import SORT_WINDOW, checksum, ready, tokenized_dataset
 from lingxi.text.augmentation import Augmentation, Chain
 from lingxi.text.checked import as_bytes
@@ -175,7 +176,7 @@ class TextBatches:
             texts = texts if len(texts) == 2 else texts[0]
             return self.task.encode_in_graph(texts, *columns)
 
-        dataset = tf.data.Dataset.from_generator(batches, output_signature=self._signature())
+        dataset = from_generator(batches, self._signature())
         return ready(dataset.apply(cardinality).map(encode, THREADS))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from lingxi.answers.batches import BATCH_SIZE
+from lingxi.python_functions import from_generator
 from lingxi.tasks.token_cache import StoredArray
 from lingxi.training.losses import IGNORED
 
@@ -73,7 +74,7 @@ class Batches:
         return {"batches": self.num_batches, "sha256": checksum(vars(self))}
 
     def _generated(self, batches):
-        return tf.data.Dataset.from_generator(batches, output_signature=self._signature())
+        return from_generator(batches, self._signature())
 
     def _begin_pass(self):
         if self.order == "shuffled":
@@ -83,6 +84,23 @@ class Batches:
         self._begin_pass()
         for index in range(start, self.num_batches):
             yield self[index]
+
+
+class Slices:
+    """Rows of an array, as many at a time: `slices[index]` is a view of those of a batch.
+
+    As `np.split` has them, without the memory of a list of views.
+    """
+
+    def __init__(self, rows, size):
+        self.rows = rows
+        self.size = size
+
+    def __len__(self):
+        return -(-len(self.rows) // self.size)
+
+    def __getitem__(self, index):
+        return self.rows[index * self.size : (index + 1) * self.size]
 
 
 class LengthBucketedBatches(Batches):

@@ -1,8 +1,13 @@
 """Masks fall as often as they should, on whole words, never on special tokens; pairs balance."""
 
+import itertools
+from unittest import mock
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lingxi.tasks.masking import (
     Masking,
@@ -216,11 +221,52 @@ def test_long_sentences_are_cut(tokenizer):
     assert max(len(row) for row, _, _ in sequences(pairs)) <= 13
 
 
+def runs_of(lengths, room, document=None):
+    """All runs `[[first, after], …]`, where they begin and end, and their documents."""
+    runs, places, owners, ends = [], [], [], [0]
+    for part in packed(np.array(lengths), room, document):
+        assert len(part.sentences) == len(part.places)
+        runs += zip(part.sentences[:-1].tolist(), part.sentences[1:].tolist(), strict=True)
+        places += zip(part.places[:-1].tolist(), part.places[1:].tolist(), strict=True)
+        owners += [] if part.documents is None else part.documents.tolist()
+        ends += part.ends.tolist()
+    assert places == [(ends[first], ends[after]) for first, after in runs]
+    return runs, places, owners
+
+
 def test_runs_are_the_longest_that_fit():
-    ends = np.cumsum([3, 3, 4, 10, 1, 1])
-    assert packed(ends, 10).tolist() == [[0, 3], [3, 4], [4, 6]]
+    lengths = [3, 3, 4, 10, 1, 1]
+    assert runs_of(lengths, 10)[0] == [(0, 3), (3, 4), (4, 6)]
     document = np.array([0, 0, 1, 1, 1, 1])
-    assert packed(ends, 10, document).tolist() == [[0, 2], [2, 3], [3, 4], [4, 6]]
+    runs, _, owners = runs_of(lengths, 10, document)
+    assert (runs, owners) == ([(0, 2), (2, 3), (3, 4), (4, 6)], [0, 1, 1, 1])
+
+
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=40),
+    room=st.integers(2, 10),
+    part=st.integers(1, 7),
+    begins=st.lists(st.booleans(), min_size=40, max_size=40),
+)
+def test_runs_are_the_same_however_the_sentences_come(lengths, room, part, begins):
+    document = np.cumsum(begins[: len(lengths)])
+    for owner in (None, document):
+        whole = runs_of(lengths, room, owner)
+        with mock.patch("lingxi.tasks.masking.PART", part):
+            assert runs_of(lengths, room, owner) == whole
+        runs, places, owners = whole
+        assert places[0][0] == 0 and places[-1][1] == sum(lengths)
+        for (_, end), (start, _) in itertools.pairwise(places):
+            assert end == start
+        assert max(end - start for start, end in places) <= room
+        # None could have one more sentence: that is too long, or of another document.
+        pieces, homes = [], []
+        for length, home in zip(lengths, document.tolist(), strict=True):
+            new = [room] * (length // room) + [length % room] * (length % room > 0)
+            pieces, homes = pieces + new, homes + [home] * len(new)
+        for number, ((_, after), (start, end)) in enumerate(zip(runs[:-1], places, strict=False)):
+            is_full = end - start + pieces[after] > room
+            assert is_full or (owner is not None and homes[after] != owners[number])
 
 
 def test_pairs_follow_or_are_of_two_documents_half_of_the_time(tokenizer):

@@ -1,0 +1,53 @@
+"""Data sets that call Python give up what they hold when they go, and not before."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lingxi.python_functions import from_generator, mapped
+
+
+class Numbers:
+    """Something large, in real life."""
+
+    def __init__(self):
+        self.values = np.arange(6)
+
+    def all(self):
+        yield from self.values
+
+    def squared(self, index):
+        return self.values[index] ** 2
+
+
+SIGNATURE = tf.TensorSpec([], tf.int64)
+
+
+def generated(numbers):
+    return from_generator(numbers.all, SIGNATURE)
+
+
+def looked_up(numbers):
+    return mapped(tf.data.Dataset.range(6), numbers.squared, SIGNATURE)
+
+
+@pytest.mark.parametrize("make", [generated, looked_up])
+def test_what_a_data_set_calls_goes_with_it(make):
+    numbers = Numbers()
+    held = weakref.ref(numbers)
+    dataset = make(numbers).repeat().batch(4).prefetch(2)
+    del numbers
+    gc.collect()
+    first = next(iter(dataset)).numpy().tolist()
+    assert first == [0, 1, 2, 3] or first == [0, 1, 4, 9]
+    assert held() is not None
+    iterator = iter(dataset)
+    del dataset
+    gc.collect()
+    next(iterator)  # an iterator keeps its data set
+    del iterator
+    gc.collect()
+    assert held() is None
