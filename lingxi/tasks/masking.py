@@ -236,20 +236,24 @@ class PackedBatches(text_data.Batches):
         `ends` int `[sentences]`, after a 0; `runs` int `[examples, 2]`, the first sentence and the
         one after the last; `first_runs` int `[documents + 1]`, the first run of each.
         """
-        ends, runs, owners = [np.zeros(1, self.number)], [], []
+        ends, runs, first_runs = [np.zeros(1, self.number)], [], []
+        count, last = 0, -1  # of runs, and the document of the last one
         for run in packed(lengths, self.room, document):
             ends.append(run.ends.astype(self.number))
             is_pair = np.diff(run.places) > 1  # a token has no two parts
             bounds = np.stack([run.sentences[:-1], run.sentences[1:]], axis=1)
             runs.append(bounds[is_pair].astype("int32"))
-            owners.append(run.documents[is_pair])
-        self.ends, self.runs = np.concatenate(ends), np.concatenate(runs)
-        changes = np.flatnonzero(np.diff(np.concatenate(owners), prepend=-1))
-        self.first_runs = np.append(changes, len(self.runs)).astype("int32")
-        if len(changes) < 2:
+            owners = np.append(np.int32(last), run.documents[is_pair])
+            first_runs.append(count + np.flatnonzero(np.diff(owners)).astype("int32"))
+            count, last = count + len(owners) - 1, owners[-1]
+        self.first_runs = np.concatenate([*first_runs, [count]]).astype("int32")
+        if len(self.first_runs) < 3:
             raise ValueError(
                 "next_sentence needs at least two documents; in a file a blank line parts them"
             )
+        self.ends = np.concatenate(ends)
+        del ends  # as large as the whole
+        self.runs = np.concatenate(runs)
 
     def _draw_batches(self):
         """Row numbers of each batch; sets the seed of the pairs."""
