@@ -30,7 +30,7 @@ LAYERS, HEADS, WIDTH, CONTEXT, BATCH = 4, 4, 128, 64, 12
 VOCABULARY = 257  # the bytes and an end token
 PEAK, LOWEST, WARMUP, BETAS, DECAY, CLIP = 1e-3, 1e-4, 100, (0.9, 0.99), 0.1, 1.0
 SEED = 1337
-GROUP, ROUNDS = 50, 10  # steps a call, and calls of the measurement of speed
+GROUP, ROUNDS = 50, 30  # steps a call, and calls of the measurement of speed
 
 
 def main(_):

@@ -1,14 +1,15 @@
 """Training on a file larger than memory: resident memory and speed.
 
-    python benchmarks/streaming.py [--task=classify|generate|fill] [--gigabytes=5]
+    python benchmarks/streaming.py [--task=classify|generate|fill|pairs] [--gigabytes=5]
 
 Writes a file of so many gigabytes and trains a small model on it as `lingxi train --stream` does,
 in a process of its own: a classifier on a CSV file, a generator (GPT-2's vocabulary) and a masked
-language model (BERT's) on plain text of lines of about 100 bytes. Without --task one after the
-other, of 5 GB, 2 GB and 2 GB by default: half an hour.
+language model (BERT's), without and with pairs of segments, on plain text of lines of about 100
+bytes. Without --task one after the other, of 5 GB, 2 GB, 2 GB and 2 GB by default.
 """
 
 import argparse
+import functools
 import gc
 import json
 import pathlib
@@ -25,7 +26,7 @@ STEPS = 200  # of training
 BATCH, LENGTH = 32, 64
 BLOCKS = 8  # a batch of the generator, whose logits of 50,257 tokens are the most of its memory
 READ = 2000  # batches that are drawn and not trained on
-GIGABYTES = {"classify": 5.0, "generate": 2.0, "fill": 2.0}
+GIGABYTES = {"classify": 5.0, "generate": 2.0, "fill": 2.0, "pairs": 2.0}
 
 
 def main():
@@ -132,11 +133,14 @@ def generate(path):
     return on_tokens(task, path, batches, BLOCKS)
 
 
-def fill(path):
+def fill(path, next_sentence=False):
     from lingxi.tasks import MaskedLanguageModel
 
     task = MaskedLanguageModel.from_preset(
-        "bert_tiny", vocabulary=DATA / "vocab/bert_base_uncased/vocab.txt", max_length=LENGTH
+        "bert_tiny",
+        vocabulary=DATA / "vocab/bert_base_uncased/vocab.txt",
+        max_length=LENGTH,
+        next_sentence=next_sentence,
     )
 
     def batches(cache):
@@ -174,7 +178,12 @@ def timed_call(call):
     return made, time.perf_counter() - start
 
 
-SIDES = {"classify": classify, "generate": generate, "fill": fill}
+SIDES = {
+    "classify": classify,
+    "generate": generate,
+    "fill": fill,
+    "pairs": functools.partial(fill, next_sentence=True),
+}
 
 if __name__ == "__main__":
     main()
