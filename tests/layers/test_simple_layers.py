@@ -52,6 +52,14 @@ def test_layer_norm_is_the_formula(epsilon):
     np.testing.assert_allclose(numpy(layer(x)), reference.layer_norm(layer, x), atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(5, 6), (2, 5, 6), (2, 3, 5, 6), (0, 5, 6)])
+def test_layer_norm_is_the_same_while_training(shape):
+    layer, x = built(LayerNorm(), None, None, 6), 3 * random(*shape)
+    trained = numpy(layer(x, training=True))
+    assert trained.shape == shape
+    np.testing.assert_allclose(trained, numpy(layer(x)), atol=1e-6)
+
+
 def test_layer_norm_is_accurate_far_from_zero():
     layer, x = built(LayerNorm(), None, None, 64), random(2, 5, 64) + 100
     wanted = reference.layer_norm(layer, x.astype("float64"))
