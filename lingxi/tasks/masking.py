@@ -256,8 +256,9 @@ class PackedBatches(text_data.Batches):
         self.runs = np.concatenate(runs)
 
     def _draw_batches(self):
-        """Row numbers of each batch; sets the seed of the pairs."""
-        self.seed = self.random.integers(2**31)
+        """Row numbers of each batch; of pairs, sets their seed."""
+        if self.next_sentence:
+            self.seed = self.random.integers(2**31)
         rows = np.arange(len(self.runs if self.next_sentence else self.segments), dtype="int32")
         if self.order == "shuffled":
             self.random.shuffle(rows)
