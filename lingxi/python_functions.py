@@ -37,4 +37,11 @@ def mapped(dataset, function, signature):
 
 def _weak(function):
     reference = weakref.ref(function)
-    return lambda *arguments: reference()(*arguments)
+
+    def call(*arguments):
+        function = reference()
+        if function is None:
+            raise ReferenceError("a data set is read whose source is gone; keep that in a variable")
+        return function(*arguments)
+
+    return call
