@@ -9,7 +9,7 @@ class LayerNorm(keras.layers.Layer):
     """`(x - μ) / √(σ² + ε) · γ + β` over the last axis.
 
     The statistics are float32 in every precision. All leading axes are flattened to one while
-    training: XLA adds up the gradients of γ and β over one axis five times as fast as over two.
+    training: XLA adds up the gradients of γ and β over one axis faster than over two.
 
     Input and output: `[..., features]`.
     """
