@@ -31,7 +31,9 @@ class LayerNorm(keras.layers.Layer):
         centered = x - ops.mean(x, axis=-1, keepdims=True)
         variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
         x = beta + centered * (ops.rsqrt(variance + self.epsilon) * gamma)
-        return ops.cast(ops.reshape(x, ops.shape(inputs)) if training else x, self.compute_dtype)
+        if training:
+            x = ops.reshape(x, ops.shape(inputs))
+        return ops.cast(x, self.compute_dtype)
 
     def compute_output_shape(self, inputs_shape):
         return inputs_shape
